@@ -46,6 +46,11 @@ fn in_flight(icm: &Icm) -> u64 {
     servers.iter().map(|s| s["in_flight"].as_u64().unwrap()).sum()
 }
 
+/// Requests that the balancer works on, also those that have no server yet.
+fn in_progress(icm: &Icm) -> u64 {
+    icm.metric("icm_requests_in_flight ").unwrap() as u64
+}
+
 fn refused(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(5)).is_err()
 }
@@ -194,15 +199,22 @@ fn requests_in_flight_finish_while_nothing_new_is_taken() {
     set(&mut config, "pingora.grace_period_seconds", "60");
     let mut icm = Icm::start(config);
     becomes_ready(&icm);
-    let mut uploading = icm.client();
-    let head = uploading.head("POST", "/sales/orders.nsf?CreateDocument", &[("Content-Length", "8")]);
-    uploading.send(head.as_bytes()).unwrap();
-    uploading.send(b"half").unwrap();
-    let mut waiting = icm.client();
-    waiting.send(waiting.head("GET", "/sales/orders.nsf?OpenPage&delay=3000", &[]).as_bytes()).unwrap();
     let mut kept = icm.client();
     assert_eq!(kept.get("/").status, 200);
-    assert!(eventually(MAX_WAIT, || in_flight(&icm) == 2), "{}", in_flight(&icm));
+    assert!(eventually(MAX_WAIT, || in_progress(&icm) == 0));
+    // A small body is read whole before a server is chosen, a large one is passed on as it comes.
+    let mut uploads = [8, 100_000].map(|length: usize| {
+        let mut client = icm.client();
+        let length_text = length.to_string();
+        let head =
+            client.head("POST", "/sales/orders.nsf?CreateDocument", &[("Content-Length", &length_text)]);
+        client.send(head.as_bytes()).unwrap();
+        client.send(&vec![b'x'; length / 2]).unwrap();
+        (client, length / 2)
+    });
+    let mut waiting = icm.client();
+    waiting.send(waiting.head("GET", "/sales/orders.nsf?OpenPage&delay=3000", &[]).as_bytes()).unwrap();
+    assert!(eventually(MAX_WAIT, || in_progress(&icm) == 3), "{}", in_progress(&icm));
 
     icm.signal("TERM");
     assert!(eventually(MAX_WAIT, || ready(&icm) == 503));
@@ -212,10 +224,12 @@ fn requests_in_flight_finish_while_nothing_new_is_taken() {
     assert!(kept.peer_closes(), "an idle connection is kept");
     assert!(icm.wait_for_end(Duration::from_millis(10)).is_none(), "did not wait:\n{}", icm.log());
 
-    uploading.send(b"half").unwrap();
-    let answer = uploading.read("POST").unwrap();
-    assert_eq!((answer.status, answer.complete), (200, true));
-    assert!(answer.closed, "{}", answer.head);
+    for (uploading, rest) in &mut uploads {
+        uploading.send(&vec![b'x'; *rest]).unwrap();
+        let answer = uploading.read("POST").unwrap();
+        assert_eq!((answer.status, answer.complete), (200, true));
+        assert!(answer.closed, "{}", answer.head);
+    }
     let answer = waiting.read("GET").unwrap();
     assert_eq!((answer.status, answer.complete), (200, true));
     assert_eq!(answer.header("connection"), Some("close"), "{}", answer.head);
