@@ -48,6 +48,17 @@ pub fn is_passed_on_unread(name: &[u8]) -> bool {
     }
 }
 
+/// The values of a field of the client's request, whether or not it is in the header map: for fields that only some
+/// configurations read. Costs a pass over all lines of the head.
+pub fn field_values<'h>(head: &'h RequestHeader, name: &str) -> impl Iterator<Item = &'h [u8]> {
+    // A completed head has every line in its map.
+    let raw = RawRequest::of(head).filter(|_| !head.has_case() && is_passed_on_unread(name.as_bytes()));
+    let unread = raw.into_iter().flat_map(|raw| raw.lines());
+    let unread = unread.filter(move |(line, ..)| line.eq_ignore_ascii_case(name.as_bytes()));
+    let mapped = head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    unread.map(|(_, value, _)| value).chain(mapped)
+}
+
 /// The head of a plain request, and what the proxy and the client's session tell each other about the connection.
 #[derive(Debug)]
 pub struct RawRequest {

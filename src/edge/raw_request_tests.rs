@@ -94,6 +94,21 @@ async fn fields_that_the_proxy_has_changed_or_added_are_in_the_completed_head() 
 }
 
 #[tokio::test]
+async fn a_field_is_found_whether_or_not_it_is_in_the_header_map() {
+    let (_, mut head) = plain(BROWSER).await.unwrap();
+    let values = |head: &RequestHeader, name: &str| -> Vec<String> {
+        field_values(head, name).map(|value| value.escape_ascii().to_string()).collect()
+    };
+    for _ in 0..2 {
+        assert_eq!(values(&head, "accept-encoding"), ["gzip"]);
+        assert_eq!(values(&head, "Cookie"), ["a=1", "b=2"]);
+        assert_eq!(values(&head, "pragma"), [""]);
+        assert!(values(&head, "range").is_empty());
+        complete_head(&mut head).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn only_plain_requests_are_recorded() {
     let with = |line: &str, fields: &str| format!("{line}\r\nHost: a\r\n{fields}\r\n").into_bytes();
     let get = |fields| with("GET / HTTP/1.1", fields);
