@@ -64,10 +64,15 @@ pub(super) const FOLLOW: Section = Section::new(
     "get_configuration_from",
     &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under", "allow_caches_under"],
 );
-pub(super) const LISTENER: Section =
-    Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
-pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_ca_file"]);
+pub(super) const LISTENER: Section = Section::new(
+    "listeners[]",
+    &["address", "redirect_to_https", "trusted_proxies", "proxy_protocol", "tls"],
+);
+pub(super) const PROXY_PROTOCOL: Section = Section::new("listeners[].proxy_protocol", &["from"]);
+pub(super) const LISTENER_TLS: Section = Section::new(
+    "listeners[].tls",
+    &["certificates", "h2", "client_ca_file", "min_version", "ciphers", "curves", "ticket_key_file"],
+);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
@@ -228,6 +233,7 @@ pub(super) const ALL: &[Section] = &[
     TOP,
     FOLLOW,
     LISTENER,
+    PROXY_PROTOCOL,
     LISTENER_TLS,
     CERTIFICATE,
     LIMITS,

@@ -21,6 +21,7 @@ use super::lifecycle::Signals;
 use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
+use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::state::{
     Balancer, Cluster, ClusterView, DirectoryOrigin, catch_up, low_priority, refresh_state, restrictions,
 };
@@ -47,7 +48,7 @@ pub struct ProcessHandover {
 pub struct Supervisor {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
-    certificates: Arc<Certificates>,
+    tls: (Arc<Certificates>, Arc<TlsEndpoints>),
     backends: Backends,
     file: PathBuf,
     signals: Mutex<Option<Signals>>,
@@ -61,7 +62,7 @@ impl Supervisor {
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
-        certificates: Arc<Certificates>,
+        tls: (Arc<Certificates>, Arc<TlsEndpoints>),
         backends: Backends,
         file: PathBuf,
         signals: Signals,
@@ -69,7 +70,7 @@ impl Supervisor {
     ) -> Self {
         let signals = Mutex::new(Some(signals));
         let tasks = Mutex::default();
-        Self { balancer, access_log, certificates, backends, file, signals, process_handover, tasks }
+        Self { balancer, access_log, tls, backends, file, signals, process_handover, tasks }
     }
 
     /// Ends the tasks of the old snapshot and starts those of the new one.
@@ -256,11 +257,12 @@ impl Supervisor {
             systemd::reloading();
         }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
-        let certificates = Arc::clone(&self.certificates);
+        let (certificates, endpoints) = self.tls.clone();
         let runtime = tokio::runtime::Handle::current();
         let can_wait = balancer.has_large_directory();
-        let work =
-            low_priority::run(can_wait, move || reload::reload(&balancer, &file, &certificates, &runtime));
+        let work = low_priority::run(can_wait, move || {
+            reload::reload(&balancer, &file, (&certificates, &endpoints), &runtime)
+        });
         self.process_handover.upgrade.set_reload_missed();
         match work.await {
             Ok(true) => {

@@ -14,11 +14,13 @@ mod auth;
 mod cluster;
 mod policy;
 mod servers;
+mod tls;
 
 pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
 pub use servers::*;
+pub use tls::*;
 
 /// Everything in a configuration file.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ pub struct Listener {
     pub redirect_to_https: bool,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a PROXY protocol header. Those of all others must not.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// `None` means plain HTTP.
     pub tls: Option<ListenerTls>,
 }
@@ -109,6 +113,18 @@ pub struct ListenerTls {
     pub client_ca_file: Option<PathBuf>,
     /// The certificates of `client_ca_file` in DER.
     pub client_ca: Option<Arc<Vec<Vec<u8>>>>,
+    /// Versions, cipher suites and curves.
+    pub protocol: TlsProtocol,
+    /// The secrets of `ticket_key_file`: the first encrypts tickets, all decrypt. Empty: keys are generated.
+    pub ticket_secrets: Vec<Secret>,
+}
+
+impl Listener {
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&peer))
+    }
 }
 
 /// A certificate chain and its key in PEM.
