@@ -13,12 +13,14 @@ use super::file_access::FileAccess;
 mod auth;
 mod cluster;
 mod policy;
+mod routes;
 mod servers;
 mod tls;
 
 pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
+pub use routes::*;
 pub use servers::*;
 pub use tls::*;
 
