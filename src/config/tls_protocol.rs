@@ -147,7 +147,6 @@ fn several_names(text: &str) -> ValueError {
 /// Why the library has no such cipher; `None` if nothing in the name is known. In upper case.
 fn why_no_suite(name: &str) -> Option<&'static str> {
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let is_aead = has(&["GCM", "CCM", "POLY1305"]);
     let starts = |words: &[&str]| words.iter().any(|word| name.starts_with(word));
     if has(&["!", "+", "@"]) || ["HIGH", "MEDIUM", "LOW", "ALL", "DEFAULT", "COMPLEMENTOFALL"].contains(&name)
     {
@@ -160,7 +159,7 @@ fn why_no_suite(name: &str) -> Option<&'static str> {
         Some("only ECDHE is used for the key exchange")
     } else if starts(&["TLS_RSA_", "AES128-", "AES256-"]) {
         Some("its key exchange has no forward secrecy")
-    } else if has(&["CBC"]) || (!is_aead && has(&["-SHA", "_SHA"])) {
+    } else if has(&["CBC", "AES128-SHA", "AES256-SHA"]) {
         Some("CBC ciphers are open to padding attacks")
     } else {
         None

@@ -27,16 +27,22 @@ const PEEK_BYTES: usize = 256;
 const V1_PREFIX: &[u8] = b"PROXY ";
 const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 
+/// Why a connection of a proxy is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
+    /// It begins with something else.
     #[error("the connection does not begin with a PROXY header")]
     Missing,
+    /// Longer than the specification or this file allows.
     #[error("the PROXY header is too long")]
     TooLong,
+    /// The library does not accept it.
     #[error("the PROXY header is malformed: {0}")]
     Malformed(String),
+    /// The proxy closed it too early, as health checks do.
     #[error("the connection closed within the PROXY header")]
     Closed,
+    /// The socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -134,3 +140,7 @@ pub(super) fn digest_of(proxy: SocketAddr) -> Option<Arc<ProxyDigest>> {
 pub fn proxy_of(digest: &Digest) -> Option<SocketAddr> {
     digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<SocketAddr>().copied()
 }
+
+#[cfg(test)]
+#[path = "proxy_protocol_tests.rs"]
+mod tests;

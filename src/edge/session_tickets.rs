@@ -273,3 +273,7 @@ impl ProducesTickets for SessionTickets {
         self.decrypt_at(clock::unix_secs(), cipher)
     }
 }
+
+#[cfg(test)]
+#[path = "session_tickets_tests.rs"]
+mod tests;

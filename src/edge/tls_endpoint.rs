@@ -190,3 +190,7 @@ fn client_certificates(tls: &ListenerTls) -> Option<ClientCertificateScope<'_>> 
     let authorities = tls.client_ca.as_deref()?;
     Some(ClientCertificateScope { required: true, authorities })
 }
+
+#[cfg(test)]
+#[path = "tls_endpoint_tests.rs"]
+mod tests;

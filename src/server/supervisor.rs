@@ -48,7 +48,8 @@ pub struct ProcessHandover {
 pub struct Supervisor {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
-    tls: (Arc<Certificates>, Arc<TlsEndpoints>),
+    certificates: Arc<Certificates>,
+    endpoints: Arc<TlsEndpoints>,
     backends: Backends,
     file: PathBuf,
     signals: Mutex<Option<Signals>>,
@@ -62,7 +63,7 @@ impl Supervisor {
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
-        tls: (Arc<Certificates>, Arc<TlsEndpoints>),
+        (certificates, endpoints): (Arc<Certificates>, Arc<TlsEndpoints>),
         backends: Backends,
         file: PathBuf,
         signals: Signals,
@@ -70,7 +71,17 @@ impl Supervisor {
     ) -> Self {
         let signals = Mutex::new(Some(signals));
         let tasks = Mutex::default();
-        Self { balancer, access_log, tls, backends, file, signals, process_handover, tasks }
+        Self {
+            balancer,
+            access_log,
+            certificates,
+            endpoints,
+            backends,
+            file,
+            signals,
+            process_handover,
+            tasks,
+        }
     }
 
     /// Ends the tasks of the old snapshot and starts those of the new one.
@@ -257,7 +268,7 @@ impl Supervisor {
             systemd::reloading();
         }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
-        let (certificates, endpoints) = self.tls.clone();
+        let (certificates, endpoints) = (Arc::clone(&self.certificates), Arc::clone(&self.endpoints));
         let runtime = tokio::runtime::Handle::current();
         let can_wait = balancer.has_large_directory();
         let work = low_priority::run(can_wait, move || {

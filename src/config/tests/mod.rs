@@ -7,3 +7,4 @@ mod errors;
 mod ignored_keys;
 mod places;
 mod support;
+mod tls;
