@@ -42,7 +42,7 @@ pub enum ProxyHeaderError {
     /// The proxy closed it too early, as health checks do.
     #[error("the connection closed within the PROXY header")]
     Closed,
-    /// The socket failed.
+    /// The socket could not be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

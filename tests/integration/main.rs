@@ -101,6 +101,7 @@ mod listener {
     mod connections;
     mod many_connections;
     mod open_files;
+    mod proxy_protocol;
     mod stalled_clients;
 }
 
@@ -147,7 +148,9 @@ mod simulated_cluster {
 
 mod tls {
     mod certificates;
+    mod protocol;
     mod resumption;
+    mod tickets;
     mod upstream;
 }
 

@@ -16,7 +16,7 @@ pub enum TlsVersion {
 /// Versions, cipher suites and groups. The loader has checked that every version is left with some of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsProtocol {
-    /// The oldest version.
+    /// The oldest version that clients may use.
     pub min_version: TlsVersion,
     /// In the order of preference; empty: those of the library.
     pub suites: Vec<CipherSuite>,
