@@ -109,7 +109,7 @@ pub struct ListenerTls {
     pub client_certificates: Option<ClientCertificates>,
 }
 
-/// `listeners[].tls.client_certificates`.
+/// `client_certificates`: which authorities may issue them, and whether one is needed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientCertificates {
     /// A certificate that none of these has issued fails the handshake.

@@ -64,7 +64,7 @@ impl Server {
 /// Which of Domino's connector headers (`$WS*`) a server gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectorHeaders {
-    /// None of them.
+    /// The server gets none of them.
     #[default]
     Off,
     /// Those that grant no rights: the client's address and what it asked for.
