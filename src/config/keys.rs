@@ -120,7 +120,17 @@ pub(super) const CLUSTER: Section = Section::new(
         "limits",
         "headers",
         "connector_secret_file",
+        "routes",
     ],
+);
+pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const MATCH: Section = Section::new(
+    "clusters[].routes[].match",
+    &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
+);
+pub(super) const ACCESS_MATCH: Section = Section::new(
+    "clusters[].access[].deny",
+    &["path", "path_prefix", "host", "method", "command", "query", "header", "client", "database"],
 );
 pub(super) const UPSTREAM_TLS: Section = Section::new("clusters[].upstream_tls", &["ca_file", "verify"]);
 pub(super) const SERVERS: Section = Section::new(
@@ -242,6 +252,8 @@ pub(super) const ALL: &[Section] = &[
     ACCESS_LOG,
     PROXY,
     CLUSTER,
+    ROUTE,
+    MATCH,
     UPSTREAM_TLS,
     SERVERS,
     SERVER,

@@ -22,6 +22,7 @@ pub mod own_write;
 mod redirect_mode;
 mod request_checks;
 mod request_cookies;
+mod request_facts;
 mod request_headers;
 mod response_body;
 mod response_deadline;

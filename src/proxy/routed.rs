@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::settings::ForwardedPath;
+use crate::config::settings::{ForwardedPath, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
@@ -25,6 +25,8 @@ pub struct Routed {
     pub cluster: Arc<Cluster>,
     /// One view for the whole request.
     pub view: Arc<ClusterView>,
+    /// The route that the request took; `None` means the database directory alone.
+    pub route: Option<Arc<Route>>,
     /// The host and port as the client wrote them.
     pub authority: Box<str>,
     /// Whether the client uses TLS to this proxy or to a trusted one.

@@ -7,6 +7,7 @@ use super::Secret;
 use super::policy::{
     Affinity, Availability, AvailabilitySource, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe,
 };
+use super::routes::Route;
 use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
 
@@ -51,6 +52,8 @@ pub struct ClusterSettings {
     pub limits: ClusterLimits,
     /// Which headers are changed.
     pub headers: Headers,
+    /// Rules that lead requests elsewhere; the first that matches decides.
+    pub routes: Vec<Arc<Route>>,
     /// The secret that is sent in `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
 }

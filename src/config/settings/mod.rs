@@ -13,11 +13,13 @@ use super::file_access::FileAccess;
 mod auth;
 mod cluster;
 mod policy;
+mod routes;
 mod servers;
 
 pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
+pub use routes::*;
 pub use servers::*;
 
 /// Everything in a configuration file.
