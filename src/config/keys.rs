@@ -39,6 +39,7 @@ impl Section {
 /// Section, old key, new key.
 const RENAMED: &[(&str, &str, &str)] = &[
     ("", "pages", "pages_dir"),
+    ("listeners[].tls", "client_ca_file", "client_certificates: { ca_file: FILE, mode: require }"),
     ("clusters[].probe", "ok", "expected_statuses"),
     ("clusters[].failover", "acting_commands", "unsafe_commands"),
     ("clusters[].limits", "max_connections_per_server", "max_requests_in_flight_per_server"),
@@ -71,8 +72,10 @@ pub(super) const LISTENER: Section = Section::new(
 pub(super) const PROXY_PROTOCOL: Section = Section::new("listeners[].proxy_protocol", &["from"]);
 pub(super) const LISTENER_TLS: Section = Section::new(
     "listeners[].tls",
-    &["certificates", "h2", "client_ca_file", "min_version", "ciphers", "curves", "ticket_key_file"],
+    &["certificates", "h2", "client_certificates", "min_version", "ciphers", "curves", "ticket_key_file"],
 );
+pub(super) const CLIENT_CERTIFICATES: Section =
+    Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
@@ -245,6 +248,7 @@ pub(super) const ALL: &[Section] = &[
     LISTENER,
     PROXY_PROTOCOL,
     LISTENER_TLS,
+    CLIENT_CERTIFICATES,
     CERTIFICATE,
     LIMITS,
     PER_CLIENT,

@@ -4,11 +4,13 @@
 //! front may send the client's address first (`proxy_protocol`, `admission`). After the TLS handshake (`tls_endpoint`) each
 //! becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1` puts the strict `gate`
 //! in front of Pingora's parser; a plain request has a `plain_session` and its `raw_request` in place of Pingora's session
-//! and parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds fields to header blocks, and `interim` sends
-//! 1xx responses. `timeouts` has the deadlines and minimum rates of both. The edge knows no cluster.
+//! and parser. `client_certificate` is what a connection with one keeps of it. In HTTP/2, `http2` follows the `frames`,
+//! `http2_input` adds fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum
+//! rates of both. The edge knows no cluster.
 
 mod admission;
-pub(crate) mod client_stream;
+pub(crate) mod client_certificate;
+mod client_stream;
 mod client_stream_traits;
 pub(crate) mod coalesce;
 pub(crate) mod connection_limit;

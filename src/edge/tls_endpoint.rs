@@ -14,12 +14,13 @@ use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 
+use super::client_certificate::acceptor_with_certificates;
 use super::session_tickets::{
     ClientCertificateScope, GeneratedTicketKeys, Resumption, SessionTickets, TicketScope,
 };
 use super::tls::{self, CertificateStore, Certificates, TlsError};
 use crate::config::Settings;
-use crate::config::settings::ListenerTls;
+use crate::config::settings::{ClientCertificateMode, ListenerTls};
 
 /// Sessions in a listener's cache, for clients without session tickets.
 const MAX_CACHED_SESSIONS: usize = 10_240;
@@ -53,7 +54,11 @@ impl TlsHandshake {
         let sessions = Arc::clone(&resumption.sessions);
         let (config, verifier) = tls::listener_config(tls, store, resumption)?;
         let verifier = verifier.offer_client_auth().then_some(verifier);
-        Ok(Self { acceptor: Acceptor::from_server_config(config), verifier, sessions, scope })
+        let acceptor = match verifier {
+            Some(_) => acceptor_with_certificates(config)?,
+            None => Acceptor::from_server_config(config),
+        };
+        Ok(Self { acceptor, verifier, sessions, scope })
     }
 }
 
@@ -187,8 +192,9 @@ impl TlsEndpoints {
 }
 
 fn client_certificates(tls: &ListenerTls) -> Option<ClientCertificateScope<'_>> {
-    let authorities = tls.client_ca.as_deref()?;
-    Some(ClientCertificateScope { required: true, authorities })
+    let clients = tls.client_certificates.as_ref()?;
+    let required = clients.mode == ClientCertificateMode::Require;
+    Some(ClientCertificateScope { required, authorities: &clients.ca })
 }
 
 #[cfg(test)]

@@ -40,20 +40,21 @@ fn certificates(dir: &Path) {
     }
 }
 
-/// A listener that requires a client certificate, and one that does not ask for any. With ticket keys in a file or not.
-fn listeners(dir: &Path, keys: &str) -> [Arc<TlsEndpoint>; 2] {
+/// A listener that requires a client certificate, one that does not ask for any, and one that can do without. With ticket keys in a file or not.
+fn listeners(dir: &Path, keys: &str) -> [Arc<TlsEndpoint>; 3] {
     let certificates = "certificates: { cert: server.pem, key: server.key }";
     let text = format!(
         "listeners:\n\
-         - {{ address: 127.0.0.1:8443, tls: {{ {certificates}, client_ca_file: ca.pem{keys} }} }}\n\
+         - {{ address: 127.0.0.1:8443, tls: {{ {certificates}, client_certificates: {{ ca_file: ca.pem }}{keys} }} }}\n\
          - {{ address: 127.0.0.1:8444, tls: {{ {certificates}{keys} }} }}\n\
+         - {{ address: 127.0.0.1:8445, tls: {{ {certificates}, client_certificates: {{ ca_file: ca.pem, mode: request }}{keys} }} }}\n\
          clusters: [{{ name: A, directory: {{ source: cldbdir }}, servers: {{ list: [{{ name: W/A, http: 127.0.0.1:1 }}] }} }}]"
     );
     let settings = crate::config::load_text(&dir.join("icm.yaml"), &text).unwrap().settings;
     let stores = Certificates::load(&settings).unwrap();
     let generated = Arc::new(GeneratedTicketKeys::new(None));
     let endpoints = TlsEndpoints::load(&settings, &stores, generated).unwrap();
-    [8443, 8444].map(|port| endpoints.for_listener(([127, 0, 0, 1], port).into()).unwrap())
+    [8443, 8444, 8445].map(|port| endpoints.for_listener(([127, 0, 0, 1], port).into()).unwrap())
 }
 
 /// A client that keeps its sessions.
@@ -139,7 +140,7 @@ impl ClientCertVerifier for LongAfter {
 async fn a_client_certificate_that_has_expired_is_refused_in_a_resumed_session_too() {
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
-    let [requires, open] = listeners(dir.path(), "");
+    let [requires, open, _] = listeners(dir.path(), "");
     for version in [&TLS12, &TLS13] {
         let client = client(dir.path(), version);
         assert_eq!(connect(&requires, &client).await.1, HandshakeKind::Full);
@@ -166,12 +167,14 @@ async fn a_session_without_a_client_certificate_does_not_open_a_listener_that_re
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     for keys in ["", ", ticket_key_file: tickets.key"] {
-        let ([requires, open], again) =
+        let ([requires, open, requests], again) =
             (listeners(dir.path(), keys), listeners(dir.path(), ", ticket_key_file: tickets.key"));
         for version in [&TLS12, &TLS13] {
             let client = client(dir.path(), version);
             assert_eq!(connect(&open, &client).await.1, HandshakeKind::Full);
             assert_eq!(connect(&open, &client).await.1, HandshakeKind::Resumed);
+            assert_eq!(connect(&requires, &client).await.1, HandshakeKind::Full);
+            assert_eq!(connect(&requests, &client).await.1, HandshakeKind::Full);
             assert_eq!(connect(&requires, &client).await.1, HandshakeKind::Full);
             assert_eq!(connect(&open, &client).await.1, HandshakeKind::Full);
             // Another process with the same file.

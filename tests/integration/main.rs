@@ -148,6 +148,7 @@ mod simulated_cluster {
 
 mod tls {
     mod certificates;
+    mod client_certificates;
     mod protocol;
     mod resumption;
     mod tickets;

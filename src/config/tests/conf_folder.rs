@@ -54,7 +54,7 @@ fn commented_keys_in_the_full_file_are_valid_too() {
     assert_eq!((follow.files.read_under.len(), follow.ca.unwrap().len()), (2, 1));
 
     for key in [
-        "client_ca_file",
+        "client_certificates",
         "ciphers",
         "curves",
         "ticket_key_file",

@@ -127,7 +127,7 @@ fn a_ticket_never_opens_a_listener_that_requires_a_client_certificate() {
     for n in [1, 2] {
         set(&mut config, &format!("listeners.{n}.tls.ticket_key_file"), &keys);
     }
-    set(&mut config, "listeners.2.tls.client_ca_file", &ca);
+    set(&mut config, "listeners.2.tls.client_certificates", &format!("{{ ca_file: {ca} }}"));
     let _icm = Icm::start(config);
     [open, closed].into_iter().for_each(|address| {
         wait_for(address);
