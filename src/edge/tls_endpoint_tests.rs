@@ -40,7 +40,8 @@ fn certificates(dir: &Path) {
     }
 }
 
-/// A listener that requires a client certificate, one that does not ask for any, and one that can do without. With ticket keys in a file or not.
+/// A listener that requires a client certificate, one that does not ask for any, and one that can do without. With ticket
+/// keys in a file or not.
 fn listeners(dir: &Path, keys: &str) -> [Arc<TlsEndpoint>; 3] {
     let certificates = "certificates: { cert: server.pem, key: server.key }";
     let text = format!(
