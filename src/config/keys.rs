@@ -67,8 +67,10 @@ pub(super) const FOLLOW: Section = Section::new(
 pub(super) const LISTENER: Section =
     Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
 pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_ca_file"]);
+    Section::new("listeners[].tls", &["certificates", "acme", "h2", "client_ca_file"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
+pub(super) const ACME: Section =
+    Section::new("listeners[].tls.acme", &["email", "directory", "ca_file", "hosts", "challenges"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
     &[
@@ -230,6 +232,7 @@ pub(super) const ALL: &[Section] = &[
     LISTENER,
     LISTENER_TLS,
     CERTIFICATE,
+    ACME,
     LIMITS,
     PER_CLIENT,
     ADMIN,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::acme;
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
@@ -63,7 +64,8 @@ fn listener(item: &Item<'_>) -> Option<Listener> {
 
 fn listener_tls(item: &Item<'_>) -> ListenerTls {
     let map = item.map(keys::LISTENER_TLS);
-    let list = map.required("certificates");
+    // An empty list is an error even beside `acme`, so that a forgotten entry is noticed.
+    let list = if map.has("acme") { map.get("certificates") } else { map.required("certificates") };
     let pairs = list.one_or_more();
     if pairs.is_empty() && list.value.is_some() {
         list.error_at_key(
@@ -75,6 +77,7 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     let authorities = tls::authorities(&map.get("client_ca_file"));
     ListenerTls {
         certificates,
+        acme: acme::acme(&map.get("acme")),
         h2: map.get("h2").boolean().unwrap_or(true),
         client_ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
         client_ca: authorities.map(|(_, list)| list),

@@ -7,6 +7,8 @@
 //! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
 //! The edge knows no cluster.
 
+pub(crate) mod acme_hello;
+mod acme_store;
 pub(crate) mod client_stream;
 mod client_stream_traits;
 pub(crate) mod coalesce;

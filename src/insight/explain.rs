@@ -144,7 +144,12 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.status = Some(200);
         }
         // Routing never returns these.
-        Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}
+        Err(
+            LocalReply::RedirectToHttps(..)
+            | LocalReply::RedirectToServer { .. }
+            | LocalReply::AcmeChallenge(_)
+            | LocalReply::Options,
+        ) => {}
     }
     explanation
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::follow_poller;
+use super::{acme_orders, follow_poller};
 use crate::config::settings::{AdminConfig, Listener, ListenerTls};
 use crate::config::{self, Settings};
 use crate::edge::tls::Certificates;
@@ -69,7 +69,9 @@ fn try_reload(
     let preflight = preflight::run(balancer, &settings, runtime);
     balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
-    certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
+    acme_orders::load_from_state_dir(balancer);
+    acme_orders::install(balancer, certificates);
+    balancer.acme.notify_changed();
     if let Some(refetched) = refetched.as_ref().filter(|r| !r.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", refetched.trouble);
         balancer.events.record(log::Level::Error, "follow", None, text);
@@ -82,7 +84,7 @@ fn try_reload(
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     let listener_identity = |s: &Settings| -> Vec<_> {
-        let tls = |t: &ListenerTls| (t.h2, t.client_ca_file.clone(), t.client_ca.clone());
+        let tls = |t: &ListenerTls| (t.h2, t.acme.is_some(), t.client_ca_file.clone(), t.client_ca.clone());
         s.listeners.iter().map(|l| (l.address, l.tls.as_ref().map(tls))).collect()
     };
     let admin = |s: &Settings| (s.admin.address, s.admin.tls.is_some());
@@ -130,9 +132,11 @@ pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
 }
 
 fn effective_listener(old: &Listener, new: &Listener) -> Listener {
-    let tls = old.tls.as_ref().map(|before| ListenerTls {
-        certificates: new.tls.as_ref().unwrap_or(before).certificates.clone(),
-        ..before.clone()
+    let tls = old.tls.as_ref().map(|before| {
+        let wanted = new.tls.as_ref().unwrap_or(before);
+        // The protocols of a handshake stay, so that `acme` can neither come nor go.
+        let acme = before.acme.as_ref().map(|acme| wanted.acme.as_ref().unwrap_or(acme));
+        ListenerTls { certificates: wanted.certificates.clone(), acme: acme.cloned(), ..before.clone() }
     });
     Listener { tls, ..new.clone() }
 }

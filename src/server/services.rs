@@ -18,7 +18,7 @@ use super::handover::{HandoverChild, HandoverParent};
 use super::lifecycle::{RunsUntilExit, ShutdownWatcher, Signals};
 use super::pid_file::PidFile;
 use super::supervisor::{ProcessHandover, Supervisor};
-use super::{StartError, affinity_key, follow_poller, statpub};
+use super::{StartError, acme_orders, affinity_key, follow_poller, statpub};
 use crate::admin::AdminService;
 use crate::config::Settings;
 use crate::edge::ListenerContext;
@@ -74,7 +74,8 @@ impl Shared {
             AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
                 .map_err(StartError::AccessLog)?,
         );
-        let certificates = Arc::new(Certificates::load(&settings)?);
+        acme_orders::load_from_state_dir(&balancer);
+        let certificates = Arc::new(Certificates::load(&settings, &balancer.acme)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
         match &handover {

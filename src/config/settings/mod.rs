@@ -10,11 +10,13 @@ use ipnet::IpNet;
 
 use super::file_access::FileAccess;
 
+mod acme;
 mod auth;
 mod cluster;
 mod policy;
 mod servers;
 
+pub use acme::*;
 pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
@@ -101,8 +103,10 @@ pub struct Listener {
 /// TLS of a listener. The loader has checked the files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// At least one; the first is for clients without a matching SNI.
+    /// At least one unless `acme` is set; the first is for clients without a matching SNI.
     pub certificates: Vec<CertificateFiles>,
+    /// Hosts with certificates from an ACME server.
+    pub acme: Option<Arc<AcmeSettings>>,
     /// Whether HTTP/2 is offered by ALPN.
     pub h2: bool,
     /// Clients must show a certificate that one of these has issued.
