@@ -164,8 +164,9 @@ fn tls_certificate(host: &str, key_authorization: &str) -> Result<Arc<CertifiedK
     let key = KeyPair::generate().map_err(|e| e.to_string())?;
     let certificate = params.self_signed(&key).map_err(|e| e.to_string())?;
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let certified = CertifiedKey::from_der(vec![certificate.der().clone()], der, &crypto::provider());
-    certified.map(Arc::new).map_err(|e| e.to_string())
+    let key = crypto::provider().key_provider.load_private_key(der).map_err(|e| e.to_string())?;
+    // Not `from_der`, which refuses the critical extension that makes this an answer.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
 }
 
 #[cfg(test)]

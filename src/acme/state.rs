@@ -14,6 +14,7 @@ use super::certificate::{AcmeCertificate, SharedCertificate, SharedCertificates}
 use super::challenges::Challenges;
 use super::leader::LeaderClient;
 use super::record::{OrderRecord, OrderRecords};
+use crate::domain::renewal;
 
 /// Certificates by host, in lower case.
 pub type AcmeCertificates = BTreeMap<String, Arc<AcmeCertificate>>;
@@ -73,6 +74,15 @@ impl AcmeState {
     #[must_use]
     pub fn record(&self, host: &str) -> OrderRecord {
         self.records.lock().get(host).cloned().unwrap_or_default()
+    }
+
+    /// When the certificate of this host is ordered next, in seconds since 1970.
+    #[must_use]
+    pub fn next_order(&self, host: &str) -> u64 {
+        let certificate = self.certificate(host);
+        let validity = certificate.as_ref().map(|certificate| certificate.validity);
+        let spread = certificate.map_or(0.0, |certificate| certificate.spread);
+        renewal::next_order(validity, spread, self.record(host).paused_until)
     }
 
     /// Whether a request may be for a pending challenge. One load of a flag without `acme`.

@@ -112,7 +112,7 @@ async fn order_next(
     settings: &Settings,
     folder: &AcmeFolder,
 ) -> Duration {
-    let due = |host: &str| next_order(balancer, host);
+    let due = |host: &str| balancer.acme.next_order(host);
     let Some((host, acme)) = settings.acme_hosts().into_iter().min_by_key(|(host, _)| due(host)) else {
         return MAX_SLEEP;
     };
@@ -122,15 +122,6 @@ async fn order_next(
     }
     order_one(balancer, certificates, folder, host, acme).await;
     Duration::ZERO
-}
-
-/// When the certificate of this host is ordered next, in seconds since 1970.
-#[must_use]
-pub fn next_order(balancer: &Balancer, host: &str) -> u64 {
-    let paused_until = balancer.acme.record(host).paused_until;
-    let certificate = balancer.acme.certificate(host);
-    let validity = certificate.as_ref().map(|certificate| certificate.validity);
-    renewal::next_order(validity, certificate.map_or(0.0, |certificate| certificate.spread), paused_until)
 }
 
 async fn order_one(

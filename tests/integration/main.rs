@@ -146,6 +146,7 @@ mod simulated_cluster {
 }
 
 mod tls {
+    mod acme_server;
     mod certificates;
     mod resumption;
     mod upstream;
