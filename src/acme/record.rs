@@ -20,6 +20,9 @@ pub struct OrderRecord {
     /// Why the last order failed; empty after a success.
     #[serde(default)]
     pub error: String,
+    /// The ACME server that issued the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// The name of the challenge that succeeded last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,

@@ -76,13 +76,15 @@ impl AcmeState {
         self.records.lock().get(host).cloned().unwrap_or_default()
     }
 
-    /// When the certificate of this host is ordered next, in seconds since 1970.
+    /// When the certificate of this host is ordered next, in seconds since 1970. One of another ACME server is due at once.
     #[must_use]
-    pub fn next_order(&self, host: &str) -> u64 {
-        let certificate = self.certificate(host);
+    pub fn next_order(&self, host: &str, directory: &str, now: u64) -> u64 {
+        let record = self.record(host);
+        let is_of_other = record.directory.is_some_and(|issuer| issuer != directory);
+        let certificate = self.certificate(host).filter(|_| !is_of_other);
         let validity = certificate.as_ref().map(|certificate| certificate.validity);
         let spread = certificate.map_or(0.0, |certificate| certificate.spread);
-        renewal::next_order(validity, spread, self.record(host).paused_until)
+        renewal::next_order(validity, spread, record.paused_until, now)
     }
 
     /// Whether a request may be for a pending challenge. One load of a flag without `acme`.

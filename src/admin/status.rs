@@ -94,6 +94,7 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
 fn acme(balancer: &Balancer) -> Value {
     let snapshot = balancer.snapshot();
     let leader = balancer.acme.leader();
+    let now = clock::unix_secs();
     let milliseconds = |seconds: u64| seconds.saturating_mul(1_000);
     let hosts = snapshot.settings.acme_hosts().into_iter().map(|(host, settings)| {
         let certificate = balancer.acme.certificate(host);
@@ -104,7 +105,7 @@ fn acme(balancer: &Balancer) -> Value {
             "host": host,
             "from": from,
             "expires_at": certificate.as_ref().map(|one| milliseconds(one.validity.not_after)),
-            "next_order_at": leader.is_none().then(|| milliseconds(balancer.acme.next_order(host))),
+            "next_order_at": leader.is_none().then(|| milliseconds(balancer.acme.next_order(host, &settings.directory, now))),
             "failures": record.failures,
             "error": error,
             "challenge": record.challenge,

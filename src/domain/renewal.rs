@@ -34,10 +34,12 @@ impl CertificateValidity {
 }
 
 /// When a host is ordered next: at once without a certificate, else when that is to be renewed, but not before the pause
-/// after the last order is over.
+/// after the last order is over. A pause that ends in more than a day was noted by a clock that was wrong.
 #[must_use]
-pub fn next_order(certificate: Option<CertificateValidity>, spread: f64, paused_until: u64) -> u64 {
-    certificate.map_or(0, |validity| validity.renewal(spread)).max(paused_until)
+pub fn next_order(certificate: Option<CertificateValidity>, spread: f64, paused_until: u64, now: u64) -> u64 {
+    let is_possible = paused_until <= now.saturating_add(MAX_REQUESTED_PAUSE);
+    let pause = if is_possible { paused_until } else { 0 };
+    certificate.map_or(0, |validity| validity.renewal(spread)).max(pause)
 }
 
 /// The pause after `failures` failed orders in a row, in seconds. `jitter` from 0 to 1 makes it longer by up to a tenth;
@@ -85,10 +87,11 @@ mod tests {
     #[test]
     fn a_missing_certificate_is_ordered_at_once_unless_a_pause_is_left() {
         let valid = Some(CertificateValidity { not_before: 0, not_after: 90 * DAY });
-        assert_eq!(next_order(None, 0.3, 0), 0);
-        assert_eq!(next_order(None, 0.3, 77), 77);
-        assert_eq!(next_order(valid, 0.0, 77), 60 * DAY);
-        assert_eq!(next_order(valid, 0.0, 61 * DAY), 61 * DAY);
+        assert_eq!(next_order(None, 0.3, 0, 50), 0);
+        assert_eq!(next_order(None, 0.3, 77, 50), 77);
+        assert_eq!(next_order(valid, 0.0, 77, 50), 60 * DAY);
+        assert_eq!(next_order(valid, 0.0, 61 * DAY, 60 * DAY), 61 * DAY);
+        assert_eq!(next_order(None, 0.3, 9_000 * DAY, 60 * DAY), 0, "the clock was wrong");
     }
 
     #[test]

@@ -42,8 +42,16 @@ impl Drop for AcmeOrders {
     }
 }
 
+/// What counts if a host is known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeSource {
+    Memory,
+    /// Another process of this ICM may have written meanwhile.
+    Files,
+}
+
 /// Reads what is saved about the hosts of the settings, and forgets all others. Blocks.
-pub fn load_from_state_dir(balancer: &Balancer) {
+pub fn load_from_state_dir(balancer: &Balancer, source: AcmeSource) {
     let settings = Arc::clone(&balancer.snapshot().settings);
     let hosts: Vec<&str> = settings.acme_hosts().into_iter().map(|(host, _)| host).collect();
     balancer.acme.retain_hosts(&hosts);
@@ -53,11 +61,15 @@ pub fn load_from_state_dir(balancer: &Balancer) {
     };
     for (host, record) in folder.load_records() {
         if hosts.contains(&host.as_str()) {
-            balancer.acme.records.lock().entry(host).or_insert(record);
+            let mut records = balancer.acme.records.lock();
+            if source == AcmeSource::Files {
+                records.remove(&host);
+            }
+            records.entry(host).or_insert(record);
         }
     }
     for host in hosts {
-        if balancer.acme.certificate(host).is_some() {
+        if source == AcmeSource::Memory && balancer.acme.certificate(host).is_some() {
             continue;
         }
         match folder.load_certificate(host) {
@@ -78,6 +90,14 @@ pub fn install(balancer: &Balancer, certificates: &Certificates) {
 }
 
 async fn run(balancer: Arc<Balancer>, certificates: Arc<Certificates>) {
+    let (owned, installed) = (Arc::clone(&balancer), Arc::clone(&certificates));
+    let load = move || {
+        load_from_state_dir(&owned, AcmeSource::Files);
+        install(&owned, &installed);
+    };
+    if let Err(error) = tokio::task::spawn_blocking(load).await {
+        log::error!(target: "icm::acme", "cannot read what is saved about certificates: {error}");
+    }
     loop {
         let settings = Arc::clone(&balancer.snapshot().settings);
         let hosts = settings.acme_hosts();
@@ -112,11 +132,13 @@ async fn order_next(
     settings: &Settings,
     folder: &AcmeFolder,
 ) -> Duration {
-    let due = |host: &str| balancer.acme.next_order(host);
-    let Some((host, acme)) = settings.acme_hosts().into_iter().min_by_key(|(host, _)| due(host)) else {
+    let now = clock::unix_secs();
+    let due = |host: &str, acme: &AcmeSettings| balancer.acme.next_order(host, &acme.directory, now);
+    let first = settings.acme_hosts().into_iter().min_by_key(|(host, acme)| due(host, acme));
+    let Some((host, acme)) = first else {
         return MAX_SLEEP;
     };
-    let wait = due(host).saturating_sub(clock::unix_secs());
+    let wait = due(host, acme).saturating_sub(now);
     if wait > 0 {
         return Duration::from_secs(wait).min(MAX_SLEEP);
     }
@@ -154,7 +176,7 @@ async fn order_one(
             save_certificate(folder, host, pem).await;
             balancer.acme.succeeded.fetch_add(1, Relaxed);
             balancer.events.record(log::Level::Info, "acme", None, text);
-            end_record(balancer, folder, host, Ok(issued.challenge)).await;
+            end_record(balancer, folder, host, Ok((issued.challenge, acme.directory.clone()))).await;
         }
         Err(failure) => {
             balancer.acme.failed.fetch_add(1, Relaxed);
@@ -209,12 +231,13 @@ async fn end_record(
     balancer: &Balancer,
     folder: &AcmeFolder,
     host: &str,
-    result: Result<Option<AcmeChallengeType>, OrderFailure>,
+    result: Result<(Option<AcmeChallengeType>, String), OrderFailure>,
 ) {
     let now = clock::unix_secs();
     update_record(balancer, folder, host, |record| match result {
-        Ok(challenge) => {
+        Ok((challenge, directory)) => {
             record.failures = 0;
+            record.directory = Some(directory);
             record.paused_until = now.saturating_add(renewal::MIN_ORDER_INTERVAL);
             record.error.clear();
             record.challenge = challenge.map(|c| c.as_str().to_owned()).or(record.challenge.take());
@@ -302,7 +325,7 @@ async fn take_over(
     if hosts.iter().any(is_missing) { refresh.min(MISSING_INTERVAL) } else { clock::jitter(refresh) }
 }
 
-/// Uses a certificate of the followed ICM unless the one in use is as good.
+/// Uses a certificate of the followed ICM. One that has expired does not replace a valid one.
 async fn accept(
     balancer: &Balancer,
     certificates: &Certificates,
@@ -316,8 +339,9 @@ async fn accept(
         return Ok(());
     }
     let new = AcmeCertificate::parse(host, pem)?;
-    if current.is_some_and(|current| current.validity.not_after > new.validity.not_after) {
-        return Ok(());
+    let now = clock::unix_secs();
+    if new.validity.not_after < now && current.is_some_and(|current| current.validity.not_after >= now) {
+        return Err("its certificate has expired".to_owned());
     }
     let pem = new.pem.clone();
     let until = time(new.validity.not_after);

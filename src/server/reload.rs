@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::acme_orders::AcmeSource;
 use super::{acme_orders, follow_poller};
 use crate::config::settings::{AdminConfig, Listener, ListenerTls};
 use crate::config::{self, Settings};
@@ -69,7 +70,7 @@ fn try_reload(
     let preflight = preflight::run(balancer, &settings, runtime);
     balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
-    acme_orders::load_from_state_dir(balancer);
+    acme_orders::load_from_state_dir(balancer, AcmeSource::Memory);
     acme_orders::install(balancer, certificates);
     balancer.acme.notify_changed();
     if let Some(refetched) = refetched.as_ref().filter(|r| !r.trouble.is_empty()) {

@@ -14,6 +14,7 @@ use pingora::services::background::background_service;
 use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
+use super::acme_orders::AcmeSource;
 use super::handover::{HandoverChild, HandoverParent};
 use super::lifecycle::{RunsUntilExit, ShutdownWatcher, Signals};
 use super::pid_file::PidFile;
@@ -74,7 +75,7 @@ impl Shared {
             AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
                 .map_err(StartError::AccessLog)?,
         );
-        acme_orders::load_from_state_dir(&balancer);
+        acme_orders::load_from_state_dir(&balancer, AcmeSource::Memory);
         let certificates = Arc::new(Certificates::load(&settings, &balancer.acme)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
