@@ -28,7 +28,7 @@ const MAX_PENDING: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingChallenge {
     pub host: String,
-    /// `http-01` or `tls-alpn-01`.
+    /// The type, `http-01` or `tls-alpn-01`.
     pub kind: String,
     pub token: String,
     pub key_authorization: String,

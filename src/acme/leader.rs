@@ -25,7 +25,7 @@ const MIN_QUESTION_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_WAITING: usize = 64;
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// The followed ICM.
+/// A client for the followed ICM.
 #[derive(Debug)]
 pub struct LeaderClient {
     follow: Follow,
@@ -140,5 +140,67 @@ impl LeaderClient {
         let mut value = HeaderValue::from_bytes(&[b"Bearer ", &*token.0].concat()).ok()?;
         value.set_sensitive(true);
         Some((header::AUTHORIZATION, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::FileAccess;
+    use crate::config::settings::{BaseUrl, Secret};
+    use crate::discovery::domino::testing::{TestReply, TestServer};
+    use crate::domain::cluster::HostPort;
+
+    const TOKEN: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+
+    fn leader(server: &TestServer) -> LeaderClient {
+        let at = HostPort { host: "127.0.0.1".into(), port: server.address.port() };
+        LeaderClient::new(&Follow {
+            url: BaseUrl { https: false, at, path: "/icm/config".into() },
+            ca_file: None,
+            ca: None,
+            token: Some(Secret(Arc::from(&b"the token"[..]))),
+            refresh: Duration::from_secs(30),
+            cache: None,
+            files: FileAccess::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn many_unknown_tokens_at_once_cost_the_leader_two_questions() {
+        let server = TestServer::start(|_| {
+            TestReply::ok(format!(
+                r#"[{{"host":"www.acme.example","kind":"http-01","token":"{TOKEN}","key_authorization":"answer"}}]"#
+            ))
+        })
+        .await;
+        let (leader, challenges) = (Arc::new(leader(&server)), Arc::new(Challenges::default()));
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let (leader, challenges) = (Arc::clone(&leader), Arc::clone(&challenges));
+            waiting.spawn(async move { leader.update_challenges(&challenges).await });
+        }
+        waiting.join_all().await;
+        assert_eq!(challenges.http(TOKEN).as_deref(), Some("answer"));
+        let requests = server.requests();
+        assert!((1..=3).contains(&requests.len()), "{} questions", requests.len());
+        assert_eq!(requests[0].target, "/icm/acme/challenges");
+        assert!(requests[0].head.contains("Bearer the token"), "{}", requests[0].head);
+    }
+
+    #[tokio::test]
+    async fn what_the_leader_says_wrongly_is_an_error_without_its_text() {
+        let server = TestServer::start(|asked| match asked.query("known").as_deref() {
+            Some("a") => TestReply::ok("{ \"digest\": \"-----BEGIN PRIVATE KEY-----"),
+            _ => TestReply::status(403),
+        })
+        .await;
+        let leader = leader(&server);
+        let malformed = leader.certificates("a").await.map(|_| ()).unwrap_err().to_string();
+        assert!(malformed.contains("line 1") && !malformed.contains("PRIVATE"), "{malformed}");
+        let refused = leader.certificates("b").await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("status 403"), "{refused}");
     }
 }

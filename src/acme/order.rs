@@ -92,7 +92,7 @@ pub struct OrderFailure {
     pub pause: Option<u64>,
 }
 
-/// Orders a certificate.
+/// Orders a certificate for one host.
 ///
 /// # Errors
 /// When the ACME server refuses it, cannot validate the challenge, or does not answer.

@@ -138,3 +138,41 @@ impl AcmeState {
         self.changed.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_certificate() -> AcmeState {
+        let state = AcmeState::default();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["www.acme.example".to_owned()]).unwrap();
+        let pem = format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem());
+        let certificate = AcmeCertificate::parse("www.acme.example", pem).unwrap();
+        state.set_certificate("www.acme.example", Arc::new(certificate));
+        state
+    }
+
+    #[test]
+    fn a_certificate_of_another_acme_server_is_replaced_at_once() {
+        let state = with_certificate();
+        let staging = OrderRecord { directory: Some("https://staging".into()), ..OrderRecord::default() };
+        state.records.lock().insert("www.acme.example".to_owned(), staging);
+        let next = |directory| state.next_order("www.acme.example", directory, 1_000);
+        assert!(next("https://staging") > 1_000);
+        assert_eq!(next("https://production"), 0);
+        state.records.lock().clear();
+        assert!(next("https://production") > 1_000, "of a followed ICM, whose ACME server is not known");
+    }
+
+    #[test]
+    fn an_icm_that_follows_gets_the_keys_only_when_the_list_has_changed() {
+        let state = with_certificate();
+        let first = state.shared(None);
+        assert!(first.certificates.as_ref().unwrap()[0].pem.contains("PRIVATE KEY"));
+        assert!(state.shared(Some(&first.digest)).certificates.is_none());
+        state.retain_hosts(&[]);
+        let second = state.shared(Some(&first.digest));
+        assert!(second.certificates.unwrap().is_empty() && second.digest != first.digest);
+    }
+}

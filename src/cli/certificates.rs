@@ -84,7 +84,7 @@ pub fn acme_certificates(settings: &Settings) -> (Vec<String>, Vec<String>) {
             Ok(None) => facts.push(format!("acme: {host}: no certificate yet, ordered {from} by `icm run`")),
             Err(error) => warnings.push(format!("acme: {error}")),
         }
-        if !record.error.is_empty() {
+        if !record.error.is_empty() && settings.follow.is_none() {
             warnings.push(format!(
                 "acme: {host}: the last order failed: {}; the next one is not before {}",
                 record.error,

@@ -137,7 +137,10 @@ fn effective_listener(old: &Listener, new: &Listener) -> Listener {
         let wanted = new.tls.as_ref().unwrap_or(before);
         // The protocols of a handshake stay, so that `acme` can neither come nor go.
         let acme = before.acme.as_ref().map(|acme| wanted.acme.as_ref().unwrap_or(acme));
-        ListenerTls { certificates: wanted.certificates.clone(), acme: acme.cloned(), ..before.clone() }
+        // A listener whose files have given way to `acme` keeps them until the restart.
+        let is_empty = wanted.certificates.is_empty() && acme.is_none();
+        let certificates = if is_empty { &before.certificates } else { &wanted.certificates };
+        ListenerTls { certificates: certificates.clone(), acme: acme.cloned(), ..before.clone() }
     });
     Listener { tls, ..new.clone() }
 }

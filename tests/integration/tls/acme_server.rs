@@ -30,7 +30,7 @@ fn in_namespace(test: &str) {
     let dir = tempfile::tempdir().unwrap();
     let hosts = dir.path().join("hosts");
     std::fs::write(&hosts, HOSTS).unwrap();
-    let prepare = "ip link set lo up; mount --bind \"$0\" /etc/hosts";
+    let prepare = "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; mount --bind \"$0\" /etc/hosts";
     let possible = unshare().arg(prepare).arg(&hosts).stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
         return skip("a network namespace is not permitted");
@@ -345,6 +345,19 @@ fn leader_and_follower() {
     assert_eq!(list["certificates"].as_array().unwrap().len(), 2);
     assert!(list["certificates"][0]["pem"].as_str().unwrap().contains("PRIVATE KEY"));
     assert!(!follower.log().contains("PRIVATE KEY") && !leader.log().contains("PRIVATE KEY"));
+
+    // To other machines only over TLS. This ICM listens on all addresses.
+    let mut open = config_of(&cluster.servers, &cluster.ca_file);
+    let port = free_port();
+    set(&mut open, "admin", &format!("{{ address: \"0.0.0.0:{port}\", token_file: {token} }}"));
+    let open = Icm::start(open);
+    for (address, status) in [("127.0.0.1", 200), ("192.0.2.1", 403)] {
+        let mut client =
+            Client::to(format!("{address}:{port}").parse().unwrap()).with("Authorization", &bearer);
+        let answer = client.request("GET", "/acme/certificates", &[], b"").unwrap();
+        assert_eq!(answer.status, status, "{address}: {}", answer.text());
+    }
+    drop(open);
 
     // Without the leader the certificates serve on, also after a restart.
     drop(leader);
