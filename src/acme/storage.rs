@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(folder.load_certificate("www.acme.example").unwrap().unwrap().pem, pem);
         let file = folder.certificate_file("www.acme.example");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&file, &pem[..pem.len() / 2]).unwrap();
+        std::fs::write(&file, pem.split_at(pem.len() / 2).0).unwrap();
         assert!(folder.load_certificate("www.acme.example").unwrap_err().contains("www.acme.example.pem"));
         let failed = OrderRecord { failures: 3, paused_until: 99, ..OrderRecord::default() };
         let records = OrderRecords::from([("www.acme.example".to_owned(), failed)]);

@@ -138,11 +138,12 @@ fn the_challenges_are_those_whose_port_a_listener_has() {
 #[test]
 fn the_commented_section_of_the_full_file_is_valid() {
     const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
-    let start = FULL.find("      # acme:").unwrap();
-    let length = FULL[start..].find("      h2:").unwrap();
-    let lines = FULL[start..start + length].lines();
-    let section: String = lines.map(|l| format!("      {}\n", l.strip_prefix("      # ").unwrap())).collect();
-    let text = format!("{}{section}{}", &FULL[..start], &FULL[start + length..]);
+    let (before, rest) = FULL.split_once("      # acme:").unwrap();
+    let (section, after) = rest.split_once("      h2:").unwrap();
+    let section = format!("      # acme:{section}");
+    let section: String =
+        section.lines().map(|l| format!("      {}\n", l.strip_prefix("      # ").unwrap())).collect();
+    let text = format!("{before}{section}      h2:{after}");
     let settings = loaded(&text).settings;
     assert_eq!(acme(&settings, 1).directory, LETS_ENCRYPT, "the default");
     assert_eq!(acme(&settings, 1).challenges, [TlsAlpn01, Http01]);
