@@ -8,7 +8,9 @@ use rustls::pki_types::DnsName;
 
 use super::keys;
 use super::reader::{Item, Map};
-use super::settings::{AcmeChallengeType, AcmeSettings, Follow, LETS_ENCRYPT, Listener};
+use super::settings::{
+    AcmeChallengeType, AcmeSettings, ClientCertificateMode, Follow, LETS_ENCRYPT, Listener,
+};
 use super::tls;
 use super::values::{self, ValueError};
 
@@ -164,8 +166,10 @@ fn usable_challenges(
         })
     };
     // The ACME server has no client certificate.
-    let demands_certificate =
-        listeners.get(number).and_then(|l| l.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some());
+    let demands_certificate = listeners
+        .get(number)
+        .and_then(|listener| listener.tls.as_ref()?.client_certificates.as_ref())
+        .is_some_and(|clients| clients.mode == ClientCertificateMode::Require);
     let impossible =
         |challenge: AcmeChallengeType| demands_certificate && challenge == AcmeChallengeType::TlsAlpn01;
     if acme.challenges.contains(&AcmeChallengeType::TlsAlpn01) && demands_certificate {

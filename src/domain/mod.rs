@@ -9,5 +9,6 @@ pub mod directory;
 pub mod freshness;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
+pub mod rules;
 pub mod select;
 pub mod url;

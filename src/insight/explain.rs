@@ -124,7 +124,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         explanation.notes.push(note.to_owned());
     }
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
-    match route::route(snapshot, &head, uri) {
+    match route::route(snapshot, &head, uri, request.client) {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
@@ -174,6 +174,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
     add_own_write(explanation, routed, decision.chosen());
+    add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -213,6 +214,23 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
                 .to_owned(),
         );
     }
+}
+
+/// Whether the chosen server would get the certificate of a client that shows one.
+fn add_certificate_note(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    let Some(entry) = chosen.and_then(|server| routed.view.server(server)) else { return };
+    if routed.cluster.settings.exposure_of(&entry.config).is_none() {
+        return;
+    }
+    let name = &entry.config.name;
+    explanation.notes.push(match routed.port {
+        Port::Https => format!(
+            "{name} gets the certificate of a client that shows one (connector_headers: client_certificate)"
+        ),
+        Port::Http => {
+            format!("{name} gets no certificate of a client: this request would reach it without TLS")
+        }
+    });
 }
 
 fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {

@@ -23,6 +23,7 @@ pub mod own_write;
 mod redirect_mode;
 mod request_checks;
 mod request_cookies;
+mod request_facts;
 mod request_headers;
 mod response_body;
 mod response_deadline;
@@ -159,6 +160,7 @@ impl ProxyHttp for Proxy {
         }
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
+                routed.certificate = client_info::certificate_of(session, listener);
                 login_form::read(session, &mut routed).await?;
                 self.accept(session, ctx, routed)
             }

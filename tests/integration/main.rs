@@ -148,6 +148,7 @@ mod simulated_cluster {
 mod tls {
     mod acme_server;
     mod certificates;
+    mod client_certificates;
     mod resumption;
     mod upstream;
 }

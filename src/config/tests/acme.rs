@@ -128,8 +128,10 @@ fn the_challenges_are_those_whose_port_a_listener_has() {
         challenges("0.0.0.0:81", 443, ", challenges: [http-01, tls-alpn-01]", ""),
         (vec![Http01, TlsAlpn01], 1)
     );
-    let clients = ", client_ca_file: /etc/icm/tls/clients.pem";
+    let clients = ", client_certificates: { ca_file: /etc/icm/tls/clients.pem, mode: require }";
     assert_eq!(challenges("0.0.0.0:80", 443, "", clients), (vec![Http01], 0));
+    let asked = clients.replace("require", "request");
+    assert_eq!(challenges("0.0.0.0:80", 443, "", &asked), (vec![TlsAlpn01, Http01], 0));
     let demanding = tls(&GOOD.replace(" }", ", challenges: tls-alpn-01 }"))
         .replace(" } } }", &format!(" }}{clients} }} }}"));
     wrong(&demanding, 34, "", "is not possible where clients need a certificate");
