@@ -49,6 +49,7 @@ pub(super) const TOP: Section = Section::new(
     &[
         "pingora",
         "get_configuration_from",
+        "site",
         "listeners",
         "state_dir",
         "limits",
@@ -102,6 +103,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "mode",
         "upstream_scheme",
         "upstream_tls",
+        "cross_sites",
         "servers",
         "directory",
         "probe",
@@ -135,6 +137,7 @@ pub(super) const SERVER: Section = Section::new(
         "server_availability_threshold",
         "server_restricted",
         "server_max_users",
+        "site",
         "connector_headers",
         "availability",
     ],
@@ -151,6 +154,7 @@ pub(super) const NAMES_COLUMNS: Section = Section::new(
         "http_status",
         "https_port",
         "https_status",
+        "site",
     ],
 );
 pub(super) const AUTH: Section =

@@ -29,6 +29,7 @@ mod secrets;
 mod servers;
 pub mod settings;
 #[cfg(test)]
+mod sites;
 mod tests;
 mod tls;
 mod top;
@@ -217,6 +218,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         upstream_ca,
         pid_file,
         listeners,
+        site: top.get("site").site(),
         state_dir,
         limits: top::limits(&top.get("limits")),
         pages_dir,
@@ -232,6 +234,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         top::cross_check(&top, &settings);
         ignored_keys::warn(&top);
     }
+        sites::check(&top, &settings);
     Some(settings)
 }
 

@@ -334,6 +334,7 @@ impl ProxyHttp for Proxy {
         }
         let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
+            counters::count_crossing(ctx);
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }

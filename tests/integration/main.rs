@@ -135,6 +135,7 @@ mod selection {
     mod rules;
     mod server_documents;
     mod statpub;
+    mod sites;
 }
 
 mod simulated_cluster {

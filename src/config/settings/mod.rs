@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file_access::FileAccess;
+use crate::domain::cluster::SiteName;
 
 mod auth;
 mod cluster;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     /// The listeners for browsers; at least one.
     pub listeners: Vec<Listener>,
+    /// Where this ICM is; `None`: at no particular place. Other ICMs never get it.
+    pub site: Option<SiteName>,
     /// Where restrictions and a generated affinity key are kept.
     pub state_dir: Option<PathBuf>,
     /// Limits of each client and of the process.
