@@ -225,8 +225,12 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
     "clusters[].limits",
     &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
 );
-pub(super) const HEADERS: Section =
-    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+pub(super) const HEADERS: Section = Section::new(
+    "clusters[].headers",
+    &["host", "via", "hsts", "expose_server", "set", "remove", "to_server", "request_id"],
+);
+pub(super) const HEADERS_TO_SERVER: Section =
+    Section::new("clusters[].headers.to_server", &["set", "remove"]);
 
 pub(super) const ALL: &[Section] = &[
     TOP,
@@ -261,4 +265,5 @@ pub(super) const ALL: &[Section] = &[
     AFFINITY,
     CLUSTER_LIMITS,
     HEADERS,
+    HEADERS_TO_SERVER,
 ];

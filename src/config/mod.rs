@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
+mod header_edits;
 mod ignored_keys;
 mod keys;
 mod pingora;
@@ -28,8 +29,8 @@ mod reader;
 mod secrets;
 mod servers;
 pub mod settings;
-#[cfg(test)]
 mod sites;
+#[cfg(test)]
 mod tests;
 mod tls;
 mod top;
@@ -217,8 +218,8 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         pingora: Arc::new(server_conf),
         upstream_ca,
         pid_file,
-        listeners,
         site: top.get("site").site(),
+        listeners,
         state_dir,
         limits: top::limits(&top.get("limits")),
         pages_dir,
@@ -233,8 +234,8 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     if !document.load.failed() {
         top::cross_check(&top, &settings);
         ignored_keys::warn(&top);
-    }
         sites::check(&top, &settings);
+    }
     Some(settings)
 }
 

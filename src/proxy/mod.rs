@@ -13,6 +13,7 @@ pub mod database_lookup;
 mod error_mapping;
 pub mod failover;
 mod fast_path;
+mod header_edits;
 mod http_validation;
 mod keep_alive;
 pub mod local_reply;
@@ -23,6 +24,7 @@ mod redirect_mode;
 mod request_checks;
 mod request_cookies;
 mod request_headers;
+mod request_id;
 mod response_body;
 mod response_deadline;
 mod response_headers;
@@ -61,6 +63,7 @@ use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
+use header_edits::FieldEdits;
 use local_reply::LocalReply;
 use response_headers::ResponseFields;
 
@@ -223,7 +226,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => request_headers::to_server(request, routed, attempt, ctx.client),
+            (Some(routed), Some(attempt)) => {
+                request_headers::to_server(request, routed, attempt, ctx.client)?;
+                FieldEdits::to_server(routed, ctx.request_id.as_ref()).apply_to_request(request)
+            }
             _ => Ok(()),
         }
     }
@@ -328,13 +334,13 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         if ctx.routed.is_some() {
             self.count_outcome(ctx.outcome);
+            counters::count_crossing(ctx);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);
         }
         let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
-            counters::count_crossing(ctx);
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }

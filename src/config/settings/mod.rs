@@ -13,11 +13,13 @@ use crate::domain::cluster::SiteName;
 
 mod auth;
 mod cluster;
+mod headers;
 mod policy;
 mod servers;
 
 pub use auth::*;
 pub use cluster::*;
+pub use headers::*;
 pub use policy::*;
 pub use servers::*;
 
@@ -32,10 +34,10 @@ pub struct Settings {
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
     /// `pingora.pid_file`. Unlike Pingora, we also write it in the foreground.
     pub pid_file: Option<PathBuf>,
-    /// The listeners for browsers; at least one.
-    pub listeners: Vec<Listener>,
     /// Where this ICM is; `None`: at no particular place. Other ICMs never get it.
     pub site: Option<SiteName>,
+    /// The listeners for browsers; at least one.
+    pub listeners: Vec<Listener>,
     /// Where restrictions and a generated affinity key are kept.
     pub state_dir: Option<PathBuf>,
     /// Limits of each client and of the process.

@@ -135,7 +135,9 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             host_of_server: false,
             via: None,
             hsts: Some("max-age=31536000".into()),
-            expose_server: false
+            expose_server: false,
+            rules: HeaderRules::default(),
+            request_id: None
         }
     );
     assert_eq!(c.connector_secret, None);

@@ -6,4 +6,5 @@ mod defaults;
 mod errors;
 mod ignored_keys;
 mod places;
+mod sites_and_headers;
 mod support;
