@@ -10,6 +10,7 @@ use super::freshness;
 use super::keys;
 use super::policy;
 use super::reader::{Item, Map};
+use super::routes;
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
@@ -100,6 +101,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
+        routes: routes::routes(&map.get("routes")),
         connector_secret: connector.token(),
         availability,
         name: name?,

@@ -39,6 +39,7 @@ impl Section {
 /// Section, old key, new key.
 const RENAMED: &[(&str, &str, &str)] = &[
     ("", "pages", "pages_dir"),
+    ("listeners[].tls", "client_ca_file", "client_certificates: { ca_file: FILE, mode: require }"),
     ("clusters[].probe", "ok", "expected_statuses"),
     ("clusters[].failover", "acting_commands", "unsafe_commands"),
     ("clusters[].limits", "max_connections_per_server", "max_requests_in_flight_per_server"),
@@ -68,7 +69,9 @@ pub(super) const FOLLOW: Section = Section::new(
 pub(super) const LISTENER: Section =
     Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
 pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_ca_file"]);
+    Section::new("listeners[].tls", &["certificates", "h2", "client_certificates"]);
+pub(super) const CLIENT_CERTIFICATES: Section =
+    Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
@@ -119,7 +122,17 @@ pub(super) const CLUSTER: Section = Section::new(
         "limits",
         "headers",
         "connector_secret_file",
+        "routes",
     ],
+);
+pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const MATCH: Section = Section::new(
+    "clusters[].routes[].match",
+    &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
+);
+pub(super) const ACCESS_MATCH: Section = Section::new(
+    "clusters[].access[].deny",
+    &["path", "path_prefix", "host", "method", "command", "query", "header", "client", "database"],
 );
 pub(super) const UPSTREAM_TLS: Section = Section::new("clusters[].upstream_tls", &["ca_file", "verify"]);
 pub(super) const SERVERS: Section = Section::new(
@@ -237,6 +250,7 @@ pub(super) const ALL: &[Section] = &[
     FOLLOW,
     LISTENER,
     LISTENER_TLS,
+    CLIENT_CERTIFICATES,
     CERTIFICATE,
     LIMITS,
     PER_CLIENT,
@@ -246,6 +260,8 @@ pub(super) const ALL: &[Section] = &[
     ACCESS_LOG,
     PROXY,
     CLUSTER,
+    ROUTE,
+    MATCH,
     UPSTREAM_TLS,
     SERVERS,
     SERVER,

@@ -26,6 +26,8 @@ mod keys;
 mod pingora;
 mod policy;
 mod reader;
+mod request_match;
+mod routes;
 mod secrets;
 mod servers;
 pub mod settings;

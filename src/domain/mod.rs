@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod directory;
 pub mod freshness;
 pub(crate) mod rewrite;
+pub mod rules;
 pub mod select;
 pub mod url;

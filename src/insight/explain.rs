@@ -124,7 +124,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     };
     request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
-    match route::route(snapshot, &head, uri) {
+    match route::route(snapshot, &head, uri, request.client) {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
@@ -170,6 +170,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     add_own_write(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
+    add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -231,6 +232,23 @@ fn add_crossing(explanation: &mut Explanation, routed: &Routed, decision: &Decis
     };
     let other = entry.config.site.as_ref().map_or("-", SiteName::as_str);
     explanation.notes.push(format!("the request crosses from site {own} to site {other}: {because}"));
+}
+
+/// Whether the chosen server would get the certificate of a client that shows one.
+fn add_certificate_note(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    let Some(entry) = chosen.and_then(|server| routed.view.server(server)) else { return };
+    if routed.cluster.settings.exposure_of(&entry.config).is_none() {
+        return;
+    }
+    let name = &entry.config.name;
+    explanation.notes.push(match routed.port {
+        Port::Https => format!(
+            "{name} gets the certificate of a client that shows one (connector_headers: client_certificate)"
+        ),
+        Port::Http => {
+            format!("{name} gets no certificate of a client: this request would reach it without TLS")
+        }
+    });
 }
 
 fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {

@@ -56,7 +56,7 @@ impl Proxy {
             .ok_or(Problem::BadRequest(refusal::HOST_MISSING.reason))?;
         let head = session.req_header();
         let uri = TargetUri { authority: &authority, target: head.raw_path(), tls: client.tls };
-        let routed = route::route(snapshot, head, uri);
+        let routed = route::route(snapshot, head, uri, client.address);
         if !client.tls && listener.is_some_and(|listener| listener.redirect_to_https) {
             redirect_to_https(snapshot, listener, uri, &routed)?;
         }

@@ -1,6 +1,7 @@
 //! Routing: from the head of a request to its cluster, its database and the servers that its user belongs to. It reads
 //! what is in memory only, and `explain` shares it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Method;
@@ -10,8 +11,8 @@ use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
 use super::route_context::{RouteContext, referer};
 use super::routed::Routed;
-use super::{request_cookies, user_affinity};
-use crate::config::settings::OpenServer;
+use super::{request_cookies, request_facts, user_affinity};
+use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
@@ -29,6 +30,7 @@ pub fn route(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
+    client: Option<IpAddr>,
 ) -> Result<Box<Routed>, LocalReply> {
     let target = url::parse(uri.target);
     if let Some(hazard) = target.hazard {
@@ -37,6 +39,7 @@ pub fn route(
     let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
         return Err(LocalReply::Problem(Problem::Misdirected, None));
     };
+    let route = find_route(&cluster, head, uri, &target, client);
     let command = target.command.server_command();
     if target.database.is_none()
         && command == Some(ServerCommand::OpenServer)
@@ -56,6 +59,7 @@ pub fn route(
         snapshot: Arc::clone(snapshot),
         authority: uri.authority.into(),
         tls: uri.tls,
+        certificate: None,
         port,
         exchange: ConnectionKind::Request,
         database,
@@ -65,9 +69,27 @@ pub fn route(
         is_logout: command == Some(ServerCommand::Logout),
         rewrites_cookies,
         has_hop_by_hop_fields: true,
+        route,
         cluster,
         view,
     }))
+}
+
+/// The first route whose condition holds.
+fn find_route(
+    cluster: &Cluster,
+    head: &RequestHeader,
+    uri: TargetUri<'_>,
+    target: &Target<'_>,
+    client: Option<IpAddr>,
+) -> Option<Arc<Route>> {
+    let routes = &cluster.settings.routes;
+    if routes.is_empty() {
+        return None;
+    }
+    request_facts::with_facts(head, uri, target, client, &[], |facts| {
+        routes.iter().find(|route| route.condition.matches(facts)).cloned()
+    })
 }
 
 fn problem_of(hazard: Hazard) -> Problem {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::settings::{ForwardedPath, HeaderRules};
+use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::{DatabaseMatch, ServerReplica, db_path};
 use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
+use crate::edge::client_certificate::ClientCertificate;
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, ClusterView, Snapshot};
 
@@ -24,10 +25,14 @@ pub struct Routed {
     pub cluster: Arc<Cluster>,
     /// One view for the whole request.
     pub view: Arc<ClusterView>,
+    /// The route that the request took; `None` means the database directory alone.
+    pub route: Option<Arc<Route>>,
     /// The host and port as the client wrote them.
     pub authority: Box<str>,
     /// Whether the client uses TLS to this proxy or to a trusted one.
     pub tls: bool,
+    /// The verified certificate of the client's connection to this proxy, set after routing.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Whether servers are reached by HTTP or HTTPS.
     pub port: Port,
     /// Whether the connection will switch protocols.

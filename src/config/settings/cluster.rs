@@ -7,7 +7,8 @@ use super::Secret;
 use super::policy::{
     Affinity, Availability, AvailabilitySource, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe,
 };
-use super::servers::{Directory, Servers};
+use super::routes::Route;
+use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
 use crate::domain::select::CrossSites;
 
@@ -54,6 +55,8 @@ pub struct ClusterSettings {
     pub limits: ClusterLimits,
     /// Which headers are changed.
     pub headers: Headers,
+    /// Rules that lead requests elsewhere; the first that matches decides.
+    pub routes: Vec<Arc<Route>>,
     /// The secret that is sent in `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
 }
@@ -81,6 +84,12 @@ impl ClusterSettings {
         };
         let all = self.availability.iter().chain(own.iter().flat_map(|server| &server.availability));
         all.map(|a| &a.source).any(AvailabilitySource::is_companion)
+    }
+
+    /// [`Server::exposure`], where this cluster forwards requests.
+    #[must_use]
+    pub fn exposure_of(&self, server: &Server) -> Option<String> {
+        if self.mode == Mode::Proxy { server.exposure() } else { None }
     }
 
     /// Whether a request may need this port.

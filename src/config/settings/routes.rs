@@ -1,0 +1,21 @@
+//! Routes of a cluster: what happens to requests that are not led by the database of their URL alone.
+
+use crate::domain::rules::RequestMatch;
+
+/// A rule of `routes`; the first whose condition holds decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// How explain, log and metrics call it.
+    pub name: Box<str>,
+    /// Which requests it takes.
+    pub condition: RequestMatch,
+    /// What happens to them.
+    pub action: RouteAction,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteAction {
+    /// The database of the URL decides, as without a route.
+    Directory,
+}

@@ -1,0 +1,90 @@
+//! Patterns with `*` for any run of bytes, compared without regard to case. They are apart from what they are compared with:
+//! paths, hosts, arguments and fields all use them.
+
+use smallvec::SmallVec;
+
+/// A pattern: literal text, and `*` for any run of bytes, also an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob {
+    /// The text between the stars, in lower case; one more than there are stars.
+    parts: SmallVec<[Box<[u8]>; 2]>,
+}
+
+impl Glob {
+    /// Reads a pattern. Every text is one.
+    #[must_use]
+    pub fn new(pattern: &[u8]) -> Self {
+        Self { parts: pattern.to_ascii_lowercase().split(|byte| *byte == b'*').map(Box::from).collect() }
+    }
+
+    /// Whether the whole of a text matches.
+    #[must_use]
+    pub fn matches(&self, text: &[u8]) -> bool {
+        let Some((first, rest)) = self.parts.split_first() else { return text.is_empty() };
+        let Some((last, middle)) = rest.split_last() else { return text.eq_ignore_ascii_case(first) };
+        let Some(mut text) = strip_prefix(text, first) else { return false };
+        // The earliest place of each part leaves most for the next ones.
+        for part in middle {
+            let found = (0..=text.len()).find_map(|at| strip_prefix(text.get(at..)?, part));
+            let Some(after) = found else { return false };
+            text = after;
+        }
+        text.len()
+            .checked_sub(last.len())
+            .and_then(|at| text.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(last))
+    }
+
+    /// The pattern as text, for messages.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        String::from_utf8_lossy(&self.parts.join(&b'*')).into_owned()
+    }
+}
+
+fn strip_prefix<'t>(text: &'t [u8], prefix: &[u8]) -> Option<&'t [u8]> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Glob::new(pattern.as_bytes()).matches(text.as_bytes())
+    }
+
+    /// The definition, by recursion over every split.
+    fn naive(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|at| naive(rest, &text[at..])),
+            Some((byte, rest)) => text
+                .split_first()
+                .is_some_and(|(first, text)| first.eq_ignore_ascii_case(byte) && naive(rest, text)),
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_the_whole_text() {
+        assert!(matches("api", "API") && !matches("api", "api/") && !matches("api", "xapi"));
+        assert!(matches("api/*", "api/") && matches("api/*", "api/v1") && !matches("api/*", "api"));
+        assert!(matches("*.nsf", "mail/a.NSF") && matches("mail/*.nsf", "mail/a.nsf"));
+        assert!(matches("*", "") && matches("**", "x") && matches("", "") && !matches("", "x"));
+        assert!(!matches("ab*b", "ab"), "both ends need bytes of their own");
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_agrees_with_the_definition(pattern in "[aB*]{0,6}", text in "[Ab]{0,8}") {
+            prop_assert_eq!(matches(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()));
+        }
+
+        #[test]
+        fn many_stars_cost_no_more_than_pattern_times_text(text in "a{0,3000}") {
+            prop_assert!(!matches("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", &text));
+        }
+    }
+}

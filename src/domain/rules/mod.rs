@@ -1,0 +1,8 @@
+//! Which requests a rule of the configuration means: one matcher for routes and access rules, so that both read a URL in
+//! the same way, and as Domino opens it.
+
+mod glob;
+mod request_match;
+
+pub use glob::Glob;
+pub use request_match::{RequestFacts, RequestFields, RequestMatch};
