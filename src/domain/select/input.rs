@@ -30,7 +30,7 @@ pub enum CrossSites {
     WhenUnavailable,
     /// Also when those of the own site are all set aside.
     WhenBusy,
-    /// Never.
+    /// Never: without a server of the own site such a user gets an error.
     Never,
 }
 
