@@ -50,6 +50,7 @@ pub(super) const TOP: Section = Section::new(
     &[
         "pingora",
         "get_configuration_from",
+        "site",
         "listeners",
         "state_dir",
         "limits",
@@ -121,6 +122,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "mode",
         "upstream_scheme",
         "upstream_tls",
+        "cross_sites",
         "servers",
         "directory",
         "probe",
@@ -164,6 +166,7 @@ pub(super) const SERVER: Section = Section::new(
         "server_availability_threshold",
         "server_restricted",
         "server_max_users",
+        "site",
         "connector_headers",
         "availability",
     ],
@@ -180,6 +183,7 @@ pub(super) const NAMES_COLUMNS: Section = Section::new(
         "http_status",
         "https_port",
         "https_status",
+        "site",
     ],
 );
 pub(super) const AUTH: Section =
@@ -250,8 +254,12 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
     "clusters[].limits",
     &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
 );
-pub(super) const HEADERS: Section =
-    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+pub(super) const HEADERS: Section = Section::new(
+    "clusters[].headers",
+    &["host", "via", "hsts", "expose_server", "set", "remove", "to_server", "request_id"],
+);
+pub(super) const HEADERS_TO_SERVER: Section =
+    Section::new("clusters[].headers.to_server", &["set", "remove"]);
 
 pub(super) const ALL: &[Section] = &[
     TOP,
@@ -291,4 +299,5 @@ pub(super) const ALL: &[Section] = &[
     AFFINITY,
     CLUSTER_LIMITS,
     HEADERS,
+    HEADERS_TO_SERVER,
 ];

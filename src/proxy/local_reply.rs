@@ -10,7 +10,8 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{Proxy, keep_alive};
+use super::header_edits::FieldEdits;
+use super::{Proxy, keep_alive, request_id};
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::url;
 use crate::edge::pending_responses;
@@ -86,7 +87,9 @@ impl Proxy {
         reply: LocalReply,
         hsts: Option<&str>,
     ) -> Result<()> {
-        let (mut head, body) = render(session, snapshot, &reply)?;
+        begin_request_id(session, ctx, reply.cluster());
+        let (mut head, body) = render(session, snapshot, &reply, ctx.request_id.as_ref())?;
+        add_cluster_fields(&mut head, ctx, reply.cluster())?;
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -121,12 +124,36 @@ pub(super) fn is_response_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
 }
 
-fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<(ResponseHeader, Bytes)> {
+/// A request that was answered before it was routed has no ID yet.
+fn begin_request_id(session: &Session, ctx: &mut Ctx, cluster: Option<&Arc<Cluster>>) {
+    if ctx.request_id.is_none()
+        && let Some(field) = cluster.and_then(|cluster| cluster.settings.headers.request_id.as_ref())
+    {
+        ctx.request_id = Some(request_id::of_request(session.req_header(), field));
+    }
+}
+
+fn add_cluster_fields(head: &mut ResponseHeader, ctx: &Ctx, cluster: Option<&Arc<Cluster>>) -> Result<()> {
+    let id = ctx.request_id.as_ref();
+    match (&ctx.routed, cluster) {
+        (Some(routed), _) => FieldEdits::to_client(routed, id).apply_to_own_response(head),
+        (None, Some(cluster)) => FieldEdits::of_cluster(cluster, id).apply_to_own_response(head),
+        (None, None) => Ok(()),
+    }
+}
+
+fn render(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
+) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     match reply {
         LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => {
-            page(snapshot.pages.error(problem, accept))
+            let reference = request_id.and_then(|id| id.to_str().ok());
+            page(snapshot.pages.error(problem, accept, reference))
         }
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),

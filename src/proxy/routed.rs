@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::settings::{ForwardedPath, Route};
+use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
@@ -111,6 +111,11 @@ pub struct LastWrite {
 }
 
 impl Routed {
+    /// The changes of header fields, each after the one before.
+    pub(super) fn header_rules(&self) -> impl Iterator<Item = &HeaderRules> {
+        std::iter::once(&self.cluster.settings.headers.rules)
+    }
+
     /// The replica of the requested database on a server.
     #[must_use]
     pub fn replica_on(&self, server: ServerId) -> Option<ServerReplica<'_>> {

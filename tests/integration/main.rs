@@ -85,6 +85,7 @@ mod follow {
 mod http {
     mod bodies;
     mod connection_logins;
+    mod header_edits;
     mod headers;
     mod http2;
     mod http2_floods;
@@ -135,6 +136,7 @@ mod selection {
     mod probes;
     mod rules;
     mod server_documents;
+    mod sites;
     mod statpub;
 }
 

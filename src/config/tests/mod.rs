@@ -8,5 +8,6 @@ mod defaults;
 mod errors;
 mod ignored_keys;
 mod places;
+mod sites_and_headers;
 mod support;
 mod tls;
