@@ -307,6 +307,9 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     load.args(["--exact", &test, "--ignored", "--nocapture"]);
     let load = load.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(FAIL_AFTER);
+    // At any time between two checks of keepalived, as it costs a different time.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    pause(u64::from(now.subsec_millis()));
     hurt(&mut site);
     let output = load.wait_with_output().unwrap();
     let mut asked: Vec<RequestRecord> = String::from_utf8(output.stdout)
