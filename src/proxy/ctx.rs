@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::client_info::ClientInfo;
+use super::login_limits::UserKey;
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
@@ -38,6 +39,8 @@ pub struct Ctx {
     pub outcome: Option<SelectionOutcome>,
     /// Set if the client's connection carries a login: it has its own connections to servers.
     pub login: Option<ConnectionLogin>,
+    /// The user whose login this request tries; set if `limits.logins` counts it.
+    pub login_user: Option<UserKey>,
     pub tunnel: Option<Arc<tunnel::TunnelConnector>>,
     /// Whether the connection that is counted for this request has TLS.
     pub outbound: Option<bool>,
@@ -47,8 +50,10 @@ pub struct Ctx {
     pub response_bytes: u64,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
-    /// The reason in the access log for such a response, if it is not an error.
+    /// The reason in the access log for such a response, unless its page says it.
     pub reply_reason: Option<&'static str>,
+    /// The number of the access rule that denied the request.
+    pub denied_by: Option<usize>,
     /// A `Set-Cookie` value for such a response.
     pub reply_cookie: Option<String>,
     pub problem: Option<Problem>,
@@ -91,12 +96,14 @@ impl Ctx {
             failover: FailoverState::default(),
             outcome: None,
             login: None,
+            login_user: None,
             tunnel: None,
             outbound: None,
             body_bytes: 0,
             response_bytes: 0,
             reply_cluster: None,
             reply_reason: None,
+            denied_by: None,
             reply_cookie: None,
             problem: None,
             ended: None,

@@ -1,6 +1,7 @@
 //! Pingora's hooks in the order of a request. Each one asks the modules beside it; [`crate::domain::select`] alone decides
 //! which server gets the request.
 
+pub(crate) mod access;
 mod affinity_cookie;
 mod attempt;
 mod attempt_result;
@@ -18,6 +19,7 @@ mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
+mod login_limits;
 pub mod own_write;
 mod redirect_mode;
 mod request_checks;
@@ -63,6 +65,7 @@ use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use local_reply::LocalReply;
+use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
 /// One for all listeners.
@@ -75,6 +78,7 @@ pub(crate) struct Proxy {
     fast_path: FastPath,
     client_rate: ClientRate,
     in_flight: ClientsInFlight,
+    login_limits: LoginLimiter,
 }
 
 impl Proxy {
@@ -85,8 +89,8 @@ impl Proxy {
         logins: Arc<LoginConnections>,
         fast_path: FastPath,
     ) -> Self {
-        let (client_rate, in_flight) = Default::default();
-        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight }
+        let (client_rate, in_flight, login_limits) = Default::default();
+        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight, login_limits }
     }
 
     /// Checks a response's head, notes what it says about server and connection, and rewrites it for the client.
@@ -122,6 +126,9 @@ impl Proxy {
             // Tells the client not to send another request on this connection.
             keep_alive::close_after_response(session);
         }
+        if let Some(user) = ctx.login_user {
+            self.note_login(user, head);
+        }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         response_headers::to_client(head, fields, ctx, session.req_header())?;
         Ok(ReceivedHead::Final)
@@ -155,10 +162,10 @@ impl ProxyHttp for Proxy {
         let client = client_info::client_of(session, listener);
         ctx.client = client;
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
-            Ok(mut routed) => {
-                login_form::read(session, &mut routed).await?;
-                self.accept(session, ctx, routed)
-            }
+            Ok(mut routed) => match self.read_login(session, ctx, &mut routed).await? {
+                Ok(()) => self.accept(session, ctx, routed),
+                Err(reply) => Err(reply),
+            },
             Err(reply) => Err(reply),
         };
         if let Err(reply) = accepted {

@@ -19,6 +19,12 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             out.sample(&[("cluster", *name), ("reason", reason)], count);
         }
     }
+    out.counter("icm_access_denied_total", "Requests denied by a rule of access");
+    for (name, cluster) in &clusters {
+        for (rule, count) in cluster.denied_by_rule() {
+            out.sample(&[("cluster", *name), ("rule", rule)], count);
+        }
+    }
     server_documents(out, &clusters);
     directories(out, &clusters);
     replicas(out, &clusters);

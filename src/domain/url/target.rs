@@ -63,6 +63,12 @@ impl<'a> Target<'a> {
         argument::find_argument(self.arguments(), name)
     }
 
+    /// Whether an argument `name` has a decoded value that passes `test`. An argument may occur several times.
+    #[must_use]
+    pub fn any_argument(&self, name: &[u8], test: impl FnMut(&[u8]) -> bool) -> bool {
+        argument::any_argument(self.arguments(), name, test)
+    }
+
     /// A form that Domino serves under the name of its directory, whether or not the database exists, or the URL to
     /// which an identity provider sends users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout`.
     #[must_use]

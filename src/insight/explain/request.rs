@@ -101,7 +101,8 @@ impl ExplainRequest {
         if rate > 0 {
             notes.push(format!("{client} may send {rate} requests per second, more get 429"));
         }
-        if trusting_listeners.is_empty() && rate == 0 {
+        let has_rules = snapshot.clusters.iter().any(|c| !c.settings.access.is_empty());
+        if trusting_listeners.is_empty() && rate == 0 && !has_rules {
             notes.push(format!("nothing depends on the client's address {client}"));
         }
     }

@@ -42,6 +42,8 @@ pub struct Record<'a> {
     pub why: &'static str,
     /// The error page that was the response.
     pub page: Option<&'static str>,
+    /// The access rule that denied the request.
+    pub access_rule: Option<&'a str>,
     /// Milliseconds from the request header to the response header.
     pub first_byte_ms: Option<u64>,
     /// Milliseconds from the request header to the end.
