@@ -42,6 +42,10 @@ fn rule(item: &Item<'_>, number: usize) -> Option<AccessRule> {
             return None;
         }
         (false, false) => {
+            // A misspelt key has an error of its own, which suggests the right one.
+            if item.entries().iter().any(|(key, _)| !keys::ACCESS_RULE.has(key)) {
+                return None;
+            }
             item.error(ValueError::new("decides nothing").hint("write `allow:` or `deny:` with a condition"));
             return None;
         }

@@ -99,6 +99,7 @@ mod listener {
     mod client_limits;
     mod concurrent_requests;
     mod connections;
+    mod login_limits;
     mod many_connections;
     mod open_files;
     mod stalled_clients;
@@ -120,6 +121,7 @@ mod process {
 }
 
 mod routing {
+    mod access;
     mod databases;
     mod paths;
     mod redirect;

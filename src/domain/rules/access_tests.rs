@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::directory::db_path::{FoldBuffer, fold_url_path};
-use crate::domain::rules::RequestFields;
+use crate::domain::rules::{RequestFields, is_odd_replica_id};
 use crate::domain::url;
 
 struct NoFields;
@@ -38,7 +38,7 @@ fn decide(rules: &AccessRules, target: &str) -> String {
         let mut buffer = FoldBuffer::default();
         let folded = fold_url_path(database.raw, &mut buffer);
         opened.candidates.push([Cow::Owned(folded.to_vec())].into_iter().collect());
-        opened.is_unknown_replica = database.replica.is_some();
+        opened.is_unknown_replica = database.replica.is_some() || is_odd_replica_id(folded);
     }
     let mut buffer = FoldBuffer::default();
     rules
@@ -115,6 +115,10 @@ fn the_preset_closes_system_databases_and_leaves_logins_and_applications_open() 
         "/names.nsf?Login?OpenView",
         "/names.nsf!OpenView?Login",
         "/domcfg.nsf/Mappings%3FOpenView/x.gif",
+        "/log.nsf!",
+        "/log.nsf!/x",
+        "/log.nsf!%4cogin",
+        "/names.nsf!1?Login",
     ] {
         assert!(is_denied(target), "{target}: {}", decide(&baseline(), target));
     }
@@ -195,6 +199,9 @@ fn respell(target: &str, how: &[u8]) -> String {
     }
     if let Some(query) = query {
         out.push(if next() % 3 == 0 { '!' } else { '?' });
+        if next() % 8 == 0 {
+            out.push_str("%3F");
+        }
         let end = query.find('&').unwrap_or(query.len());
         for (at, letter) in query.char_indices() {
             match next() % 3 {

@@ -1,12 +1,13 @@
 //! The preset `domino_baseline`: what nobody outside needs of a Domino server. It is a list of databases and commands with
 //! the few exceptions that logins need, and is apart from rules that shops write themselves.
 //!
-//! Databases: those that scanners ask every Domino server for (Nmap's `http-enum`,
+//! Databases: those for which scanners ask every Domino server (Nmap's `http-enum`,
 //! <https://github.com/nmap/nmap/blob/master/nselib/data/http-fingerprints.lua>), as far as they serve administration,
-//! and the system databases that Nash!Com's backup treats as such (<https://github.com/nashcom>). The Domino Directory
-//! has password hashes in its Person documents
+//! and the newer ones of their kind. The Domino Directory has password hashes in its Person documents
 //! (<https://help.hcltechsw.com/domino/9.0.1/admin/admin/conf_securinginternetpasswords_t.html>) and ID files as
-//! attachments (<https://nmap.org/nsedoc/scripts/domino-enum-users.html>).
+//! attachments (<https://nmap.org/nsedoc/scripts/http-domino-enum-passwords.html>); scanners read it through `People`
+//! and `$DefaultView` (CVE-2005-2428, CVE-2007-0977,
+//! <https://github.com/rapid7/metasploit-framework/blob/master/modules/auxiliary/scanner/lotus/lotus_domino_hashes.rb>).
 
 use super::access::OpenedDatabases;
 use crate::domain::directory::ReplicaId;
@@ -176,7 +177,7 @@ pub(super) fn denies(
     path: &[u8],
     opened: &OpenedDatabases<'_>,
 ) -> Option<BaselineReason> {
-    if target.may_be_command(|name| SERVER_COMMANDS.contains(&name))
+    if target.may_be_server_command(|name| SERVER_COMMANDS.contains(&name))
         || path.strip_suffix(b"/").unwrap_or(path) == DATABASE_LIST
     {
         return Some(BaselineReason::ServerCommand);

@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use super::command::Command;
 use super::locator::Locator;
 use super::target::Target;
 use crate::util::percent::{PercentDecoder, decodes_to};
@@ -37,7 +38,13 @@ impl Target<'_> {
         if self.command.is_implicit() && self.implicit_commands(&mut test) {
             return true;
         }
-        self.has_hidden_command(&mut test)
+        self.has_hidden_command(FirstToken::MayBeCommand, &mut test)
+    }
+
+    /// Like [`Target::may_be_command`], for commands that need no object. `?redirect=/x` is none, though many
+    /// applications have such an argument.
+    pub fn may_be_server_command(&self, mut test: impl FnMut(&[u8]) -> bool) -> bool {
+        test(self.command.name_bytes()) || self.has_hidden_command(FirstToken::AsWritten, &mut test)
     }
 
     /// The command that every server reads; empty if that depends on the object. `OpenDatabase` may be left out.
@@ -56,7 +63,8 @@ impl Target<'_> {
     /// Whether a server could read a command where there is none for others: behind an encoded mark, or as an argument.
     #[must_use]
     pub fn has_hidden_commands(&self) -> bool {
-        self.has_hidden_command(&mut |_| true)
+        // Domino has arguments without a value, such as `&ExpandView`.
+        self.has_hidden_command(FirstToken::AsWritten, &mut |word| Command::from_token(word).is_known())
     }
 
     /// Whether nothing follows the database in the path, or the URL has none.
@@ -102,16 +110,27 @@ impl Target<'_> {
     }
 
     /// Words behind a mark in the path, encoded or not, in the first token of the query, and arguments without a value.
-    fn has_hidden_command(&self, test: &mut impl FnMut(&[u8]) -> bool) -> bool {
+    fn has_hidden_command(&self, first_token: FirstToken, test: &mut impl FnMut(&[u8]) -> bool) -> bool {
         let query = self.query.unwrap_or_default();
         let mut tokens = query.split(|byte| *byte == b'&');
         let first = tokens.next().unwrap_or_default();
+        let is_argument = |token: &[u8]| memchr::memchr(b'=', token).is_some_and(|at| at + 1 < token.len());
+        let reads_first = first_token == FirstToken::MayBeCommand || !is_argument(first);
         let mut written = Some(self.command.name_bytes()).filter(|name| !name.is_empty());
         any_word(self.path, false, test)
             // The command itself is no hidden one.
-            || any_word(first, true, &mut |word| written.take() != Some(word) && test(word))
-            || tokens.filter(|token| !token.contains(&b'=')).any(|token| any_word(token, true, test))
+            || any_word(first, reads_first, &mut |word| written.take() != Some(word) && test(word))
+            || tokens.filter(|token| !is_argument(token)).any(|token| any_word(token, true, test))
     }
+}
+
+/// What the text before the first `&` is if it has the form `name=value`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstToken {
+    /// An argument, as Domino's documentation says.
+    AsWritten,
+    /// Perhaps a command all the same.
+    MayBeCommand,
 }
 
 /// Whether a word that follows a mark passes. With `from_start` the first one needs no mark.
@@ -190,7 +209,14 @@ mod tests {
         ] {
             assert!(may_be(target, "openview"), "{target}");
         }
-        assert!(!may_be("/a.nsf?Login&RedirectTo=/a.nsf/x?OpenView", "openview"));
+        assert!(!may_be("/a.nsf?Login&RedirectTo=/a.nsf/x", "openview"));
+        let may_be_server =
+            |target: &str| parse(target.as_bytes()).may_be_server_command(|name| name == b"redirect");
+        for target in ["/?Redirect&Name=a", "/%3Fredirect", "/x?a=b&Redirect", "/?Redirect=", "/a!Redirect?b"]
+        {
+            assert!(may_be_server(target), "{target}");
+        }
+        assert!(!may_be_server("/login?redirect=/x") && !may_be_server("/login?a=b&redirect=/x"));
     }
 
     #[test]
@@ -201,7 +227,7 @@ mod tests {
         };
         assert_eq!(certain("/a.nsf"), "opendatabase");
         assert_eq!(certain("/a.nsf/?Open"), "opendatabase");
-        assert_eq!(certain("/a.nsf/v?OpenView&Start=1"), "openview");
+        assert_eq!(certain("/a.nsf/v?OpenView&Start=1&ExpandView"), "openview");
         assert_eq!(certain("/a.nsf/v%3FOpenAgent?OpenView"), "");
         assert_eq!(certain("/a.nsf/v"), "");
     }
