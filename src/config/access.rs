@@ -21,7 +21,7 @@ pub(super) fn access(item: &Item<'_>) -> AccessRules {
             item.warn(format!("is never asked: {before} decides about every request"));
         }
         let Some(rule) = rule(item, number) else { continue };
-        if rule.test == AccessTest::Condition(Default::default()) {
+        if rule.test == AccessTest::Condition(Box::default()) {
             decides_all.get_or_insert_with(|| item.key());
         }
         rules.push(rule);
@@ -63,7 +63,7 @@ fn rule(item: &Item<'_>, number: usize) -> Option<AccessRule> {
         condition.error_at_key(problem);
         return None;
     }
-    let test = AccessTest::Condition(request_match::read(&condition, MatchOf::AccessRule));
+    let test = AccessTest::Condition(Box::new(request_match::read(&condition, MatchOf::AccessRule)));
     let name = map.get("name").text().unwrap_or_else(|| format!("access[{number}]"));
     Some(AccessRule { name: name.into(), test, effect })
 }

@@ -97,7 +97,7 @@ impl AttemptTable {
         Self { sets: vec![[Attempts::default(); WAYS]; keys.div_ceil(WAYS).max(1)].into() }
     }
 
-    /// Counts an attempt.
+    /// Counts an attempt of a key.
     ///
     /// # Errors
     /// The key has reached its limit; this attempt is not counted.

@@ -14,12 +14,10 @@ use super::request_facts;
 use super::route_context::TargetUri;
 use crate::domain::directory::db_path::{FoldBuffer, fold_plain_path, fold_url_path};
 use crate::domain::directory::{DatabaseId, LookupResult};
-use crate::domain::rules::{AccessDecision, OpenedDatabases, is_odd_replica_id};
+use crate::domain::rules::{AccessDecision, DatabaseNames, OpenedDatabases, is_odd_replica_id};
 use crate::domain::url::Target;
 use crate::pages::Problem;
 use crate::state::{Cluster, ClusterView};
-
-type Names<'v> = SmallVec<[Cow<'v, [u8]>; 4]>;
 
 /// A request to a cluster, before any server is chosen.
 #[derive(Clone, Copy)]
@@ -81,7 +79,12 @@ fn opened_databases(request: AccessRequest<'_>) -> OpenedDatabases<'_> {
     opened
 }
 
-fn add<'v>(opened: &mut OpenedDatabases<'v>, view: &'v ClusterView, found: LookupResult, written: Names<'v>) {
+fn add<'v>(
+    opened: &mut OpenedDatabases<'v>,
+    view: &'v ClusterView,
+    found: LookupResult,
+    written: DatabaseNames<'v>,
+) {
     let of = |database: DatabaseId| {
         let database = view.directory.index.database(database);
         let mut names = written.clone();
@@ -105,9 +108,9 @@ fn add<'v>(opened: &mut OpenedDatabases<'v>, view: &'v ClusterView, found: Looku
 }
 
 /// The folded path; if it has a `+`, also the one with a space instead, which Domino may open.
-fn names_in_url<'v>(raw: &[u8]) -> Names<'v> {
+fn names_in_url<'v>(raw: &[u8]) -> DatabaseNames<'v> {
     let mut buffer = FoldBuffer::default();
-    let mut names = Names::new();
+    let mut names = DatabaseNames::new();
     names.push(Cow::Owned(fold_url_path(raw, &mut buffer).to_vec()));
     if raw.contains(&b'+') {
         let spaced: SmallVec<[u8; 256]> =

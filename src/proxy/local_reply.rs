@@ -55,7 +55,7 @@ pub struct Denial {
     pub rule: usize,
     /// Why, as the access log shows it.
     pub reason: &'static str,
-    /// The page.
+    /// The page that is shown.
     pub problem: Problem,
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::baseline::{self, BaselineReason};
+use super::opened_databases::OpenedDatabases;
 use super::request_match::{RequestFacts, RequestMatch, UrlReading};
 
 /// The rules of a cluster in their order; without any, everything is allowed.
@@ -16,7 +17,7 @@ pub struct AccessRules {
     needs_databases: bool,
 }
 
-/// One rule of `access`.
+/// One rule of the key `access`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessRule {
     /// How explain, log and metrics call it.
@@ -33,7 +34,7 @@ pub enum AccessTest {
     /// What nobody outside needs, see [`super::baseline`].
     DominoBaseline,
     /// The requests that a condition describes.
-    Condition(RequestMatch),
+    Condition(Box<RequestMatch>),
 }
 
 /// What a rule decides about the requests that it matches.
@@ -46,15 +47,6 @@ pub enum AccessEffect {
         /// The status of the page.
         status: u16,
     },
-}
-
-/// The databases that a server could open for a URL.
-#[derive(Debug, Default)]
-pub struct OpenedDatabases<'a> {
-    /// Folded paths and the replica ID of each one; several if the path is ambiguous.
-    pub candidates: SmallVec<[SmallVec<[Cow<'a, [u8]>; 4]>; 1]>,
-    /// The URL has a replica ID that the directory does not have.
-    pub is_unknown_replica: bool,
 }
 
 /// The result of the rules.

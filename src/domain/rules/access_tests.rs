@@ -22,7 +22,7 @@ fn rule(name: &str, test: AccessTest, effect: AccessEffect) -> AccessRule {
 fn condition(add: impl FnOnce(&mut RequestMatch)) -> AccessTest {
     let mut condition = RequestMatch::default();
     add(&mut condition);
-    AccessTest::Condition(condition)
+    AccessTest::Condition(Box::new(condition))
 }
 
 const DENY: AccessEffect = AccessEffect::Deny { status: 403 };
@@ -155,7 +155,7 @@ fn the_first_rule_that_matches_decides() {
         rule("shop", condition(|c| c.add_database("shop.nsf")), AccessEffect::Allow),
         rule("views", condition(|c| c.add_command("OpenView")), AccessEffect::Deny { status: 404 }),
         rule("office", office, AccessEffect::Allow),
-        rule("rest", AccessTest::Condition(RequestMatch::default()), DENY),
+        rule("rest", AccessTest::Condition(Box::default()), DENY),
     ]);
     for (target, decision) in [
         ("/shop.nsf/v?OpenView", "allowed by `shop`"),

@@ -9,8 +9,7 @@
 //! and `$DefaultView` (CVE-2005-2428, CVE-2007-0977,
 //! <https://github.com/rapid7/metasploit-framework/blob/master/modules/auxiliary/scanner/lotus/lotus_domino_hashes.rb>).
 
-use super::access::OpenedDatabases;
-use crate::domain::directory::ReplicaId;
+use super::opened_databases::OpenedDatabases;
 use crate::domain::url::{ServerCommand, Target};
 use crate::util::percent::PercentDecoder;
 
@@ -257,13 +256,4 @@ fn is_resource_name(rest: &[u8]) -> bool {
     let name = name.strip_prefix(b"/").unwrap_or(&name);
     !name.iter().any(|byte| matches!(byte, b'/' | b'\\'))
         && RESOURCE_ENDINGS.iter().any(|end| name.ends_with(end))
-}
-
-/// Whether the last name of a folded path is spelled as a replica ID that the parser of URLs does not take for one: in a
-/// folder, or with another ending than `.nsf`.
-#[must_use]
-pub fn is_odd_replica_id(folded: &[u8]) -> bool {
-    let name = folded.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let stem = name.iter().position(|byte| *byte == b'.').and_then(|dot| name.get(..dot)).unwrap_or(name);
-    ReplicaId::from_bytes(stem).is_some()
 }

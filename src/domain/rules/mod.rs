@@ -4,9 +4,11 @@
 mod access;
 mod baseline;
 mod glob;
+mod opened_databases;
 mod request_match;
 
-pub use access::{AccessDecision, AccessEffect, AccessRule, AccessRules, AccessTest, OpenedDatabases};
-pub use baseline::{BaselineReason, is_odd_replica_id};
+pub use access::{AccessDecision, AccessEffect, AccessRule, AccessRules, AccessTest};
+pub use baseline::BaselineReason;
 pub use glob::Glob;
+pub use opened_databases::{DatabaseNames, OpenedDatabases, is_odd_replica_id};
 pub use request_match::{RequestFacts, RequestFields, RequestMatch, UrlReading};

@@ -60,7 +60,7 @@ pub struct RequestMatch {
     prefixes: Vec<Box<[u8]>>,
     hosts: Vec<Glob>,
     methods: Vec<Box<str>>,
-    /// In lower case.
+    /// The names in lower case, without `?`.
     commands: Vec<Glob>,
     arguments: Vec<(Box<[u8]>, Glob)>,
     fields: Vec<(Box<str>, Glob)>,
