@@ -4,16 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
     AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
-    Listener, ListenerTls, LogFormat, LogTarget, LoginLimits, Secret, Servers, Settings, Statpub,
+    Listener, ListenerTls, LogFormat, LogTarget, LoginLimits, Secret, Server, Servers, Settings, Statpub,
     UpstreamScheme,
 };
-use super::tls;
 use super::values::{self, ValueError};
+use super::{tls, tls_protocol};
 use crate::domain::affinity::SameSite;
 use crate::util::host::is_loopback;
 
@@ -55,11 +57,32 @@ fn listener(item: &Item<'_>) -> Option<Listener> {
     let redirect_to_https = redirect.boolean().unwrap_or(false);
     let trusted = map.get("trusted_proxies").one_or_more();
     let trusted_proxies = trusted.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
+    let proxy_protocol_from = proxy_protocol(&map.get("proxy_protocol"));
     let tls = map.has("tls").then(|| listener_tls(&map.get("tls")));
     if redirect_to_https && tls.is_some() {
         redirect.warn("has no effect on a listener with TLS");
     }
-    Some(Listener { address: address?, redirect_to_https, trusted_proxies, tls })
+    Some(Listener { address: address?, redirect_to_https, trusted_proxies, proxy_protocol_from, tls })
+}
+
+/// `proxy_protocol`: the networks of the proxies.
+fn proxy_protocol(item: &Item<'_>) -> Vec<IpNet> {
+    if !item.is_present() {
+        return Vec::new();
+    }
+    let from = item.map(keys::PROXY_PROTOCOL).required("from");
+    let networks = from.one_or_more();
+    if networks.is_empty() && from.is_list() {
+        from.error(ValueError::new("no network is given").hint("write `from: [10.0.0.0/8]`"));
+    }
+    let parsed = networks.iter().filter_map(|network| {
+        let parsed = network.parsed("a network", values::network)?;
+        if parsed.prefix_len() == 0 {
+            network.warn("every peer must send a PROXY header, and so chooses its own address");
+        }
+        Some(parsed)
+    });
+    parsed.collect()
 }
 
 fn listener_tls(item: &Item<'_>) -> ListenerTls {
@@ -73,12 +96,12 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     }
     let certificates: Vec<CertificateFiles> =
         pairs.iter().filter_map(|p| tls::certificate(&p.map(keys::CERTIFICATE))).collect();
-    let authorities = tls::authorities(&map.get("client_ca_file"));
     ListenerTls {
         certificates,
         h2: map.get("h2").boolean().unwrap_or(true),
-        client_ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
-        client_ca: authorities.map(|(_, list)| list),
+        client_certificates: tls::client_certificates(&map.get("client_certificates")),
+        protocol: tls_protocol::protocol(&map),
+        ticket_secrets: map.get("ticket_key_file").ticket_secrets(),
     }
 }
 
@@ -293,6 +316,10 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     Some(follow)
 }
 
+fn asks_for_certificates(listener: &Listener) -> bool {
+    listener.tls.as_ref().is_some_and(|tls| tls.client_certificates.is_some())
+}
+
 /// Checks that need several sections.
 pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
     let grace = settings.pingora.grace_period_seconds;
@@ -325,6 +352,15 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
             Servers::Static(servers) => servers.iter().any(|s| pushes(&s.availability)),
             Servers::Names(_) => false,
         };
+        let gets_certificates = |server: &Server| cluster.exposure_of(server).is_some();
+        if let Servers::Static(servers) = &cluster.servers
+            && servers.iter().any(gets_certificates)
+            && !settings.listeners.iter().any(asks_for_certificates)
+        {
+            map.get("servers").warn(
+                "connector_headers: client_certificate has no effect: no listener has `tls.client_certificates`",
+            );
+        }
         if settings.statpub.is_none() && (pushes(&cluster.availability) || server_pushes) {
             map.get("availability").warn("there is no listener for it: the file has no `statpub`");
         }

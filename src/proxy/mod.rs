@@ -162,10 +162,13 @@ impl ProxyHttp for Proxy {
         let client = client_info::client_of(session, listener);
         ctx.client = client;
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
-            Ok(mut routed) => match self.read_login(session, ctx, &mut routed).await? {
-                Ok(()) => self.accept(session, ctx, routed),
-                Err(reply) => Err(reply),
-            },
+            Ok(mut routed) => {
+                routed.certificate = client_info::certificate_of(session, listener);
+                match self.read_login(session, ctx, &mut routed).await? {
+                    Ok(()) => self.accept(session, ctx, routed),
+                    Err(reply) => Err(reply),
+                }
+            }
             Err(reply) => Err(reply),
         };
         if let Err(reply) = accepted {

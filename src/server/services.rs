@@ -26,8 +26,10 @@ use crate::edge::coalesce::Coalescer;
 use crate::edge::connection_limit::ConnectionLimit;
 use crate::edge::listener::{BoundListener, ListenerService};
 use crate::edge::login_connections::LoginConnections;
+use crate::edge::session_tickets::GeneratedTicketKeys;
 use crate::edge::sockets::ListenSocket;
-use crate::edge::tls::{self, Certificates};
+use crate::edge::tls::Certificates;
+use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::proxy::{FastPath, Proxy};
 use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
@@ -44,6 +46,7 @@ pub(super) struct Shared {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     certificates: Arc<Certificates>,
+    endpoints: Arc<TlsEndpoints>,
     /// The idle connections of the fast path.
     upstream_pool: Arc<ConnectionPool>,
     pid_file: Option<PidFile>,
@@ -76,13 +79,17 @@ impl Shared {
         );
         let certificates = Arc::new(Certificates::load(&settings)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
+        let inherited = handover.as_ref().and_then(|handover| handover.ticket_keys.clone());
+        let ticket_keys = Arc::new(GeneratedTicketKeys::new(inherited));
+        let endpoints = TlsEndpoints::load(&settings, &certificates, Arc::clone(&ticket_keys))?;
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
         match &handover {
             // The pid file names the old process until this one serves.
             Some(handover) => balancer.upgrade.took_over_from(handover.from),
             None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
         }
-        let upgrade = HandoverParent::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
+        let upgrade =
+            HandoverParent::new(Arc::clone(&balancer), affinity_key, ticket_keys, pid_file.clone(), sockets);
         let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
         let unopened = Arc::default();
         let upstream_pool = Arc::new(upstream_pool(&settings.pingora, &balancer));
@@ -91,6 +98,7 @@ impl Shared {
             balancer,
             access_log,
             certificates,
+            endpoints: Arc::new(endpoints),
             upstream_pool,
             pid_file,
             handover,
@@ -112,7 +120,7 @@ impl Shared {
         let supervisor = Supervisor::new(
             Arc::clone(&self.balancer),
             Arc::clone(&self.access_log),
-            Arc::clone(&self.certificates),
+            (Arc::clone(&self.certificates), Arc::clone(&self.endpoints)),
             backends,
             file.to_owned(),
             signals,
@@ -142,9 +150,8 @@ impl Shared {
         let mut listeners = Vec::new();
         let configured = &self.settings.listeners;
         for (listener, socket) in configured.iter().zip(sockets.drain(..configured.len())) {
-            let store = self.certificates.for_listener(listener.address);
-            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener_config(tls, store));
-            listeners.push(BoundListener { socket, tls: tls.transpose()? });
+            let tls = self.endpoints.for_listener(listener.address);
+            listeners.push(BoundListener { socket, tls });
         }
         let coalescer = Arc::new(Coalescer::new(&self.balancer.statistics.in_flight, conf.threads));
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
@@ -205,7 +212,8 @@ impl Shared {
         logins: &Arc<LoginConnections>,
         limit: ConnectionLimit,
     ) -> Result<ListenerService<A>, StartError> {
-        let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
+        let store = self.certificates.for_admin();
+        let tls = store.map(|store| self.endpoints.internal(socket.address, store)).transpose()?;
         let context = ListenerContext {
             statistics: Arc::clone(&self.balancer.statistics.client_statistics),
             sessions: Arc::default(),

@@ -102,6 +102,7 @@ mod listener {
     mod login_limits;
     mod many_connections;
     mod open_files;
+    mod proxy_protocol;
     mod stalled_clients;
 }
 
@@ -149,7 +150,10 @@ mod simulated_cluster {
 
 mod tls {
     mod certificates;
+    mod client_certificates;
+    mod protocol;
     mod resumption;
+    mod tickets;
     mod upstream;
 }
 

@@ -15,12 +15,14 @@ mod cluster;
 mod policy;
 mod routes;
 mod servers;
+mod tls;
 
 pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
 pub use routes::*;
 pub use servers::*;
+pub use tls::*;
 
 /// Everything in a configuration file.
 #[derive(Clone, Debug)]
@@ -96,6 +98,8 @@ pub struct Listener {
     pub redirect_to_https: bool,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a PROXY protocol header. Those of all others must not.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// `None` means plain HTTP.
     pub tls: Option<ListenerTls>,
 }
@@ -107,10 +111,40 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// Whether HTTP/2 is offered by ALPN.
     pub h2: bool,
-    /// Clients must show a certificate that one of these has issued.
-    pub client_ca_file: Option<PathBuf>,
-    /// The certificates of `client_ca_file` in DER.
-    pub client_ca: Option<Arc<Vec<Vec<u8>>>>,
+    /// `None`: clients are not asked for a certificate.
+    pub client_certificates: Option<ClientCertificates>,
+    /// Versions, cipher suites and curves.
+    pub protocol: TlsProtocol,
+    /// The secrets of `ticket_key_file`: the first encrypts tickets, all decrypt. Empty: keys are generated.
+    pub ticket_secrets: Vec<Secret>,
+}
+
+impl Listener {
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// `client_certificates`: which authorities may issue them, and whether one is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientCertificates {
+    /// A certificate that none of these has issued fails the handshake.
+    pub ca_file: PathBuf,
+    /// The certificates of `ca_file` in DER.
+    pub ca: Arc<Vec<Vec<u8>>>,
+    /// Whether a client without a certificate is refused.
+    pub mode: ClientCertificateMode,
+}
+
+/// Whether a client needs a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificateMode {
+    /// A client without one is served, too.
+    Request,
+    /// A client without one fails the handshake.
+    Require,
 }
 
 /// A certificate chain and its key in PEM.

@@ -1,6 +1,7 @@
 //! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
 mod access;
+mod client_certificates;
 mod companion;
 mod conf_folder;
 mod defaults;
@@ -8,3 +9,4 @@ mod errors;
 mod ignored_keys;
 mod places;
 mod support;
+mod tls;

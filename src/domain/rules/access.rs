@@ -24,7 +24,7 @@ pub struct AccessRule {
     pub name: Box<str>,
     /// Which requests it decides about.
     pub test: AccessTest,
-    /// What it decides.
+    /// What it decides about them.
     pub effect: AccessEffect,
 }
 

@@ -60,7 +60,6 @@ pub struct RequestMatch {
     prefixes: Vec<Box<[u8]>>,
     hosts: Vec<Glob>,
     methods: Vec<Box<str>>,
-    /// The names in lower case, without `?`.
     commands: Vec<Glob>,
     arguments: Vec<(Box<[u8]>, Glob)>,
     fields: Vec<(Box<str>, Glob)>,
