@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::access;
 use super::availability;
 use super::companion;
 use super::directory;
@@ -102,6 +103,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
         routes: routes::routes(&map.get("routes")),
+        access: access::access(&map.get("access")),
         connector_secret: connector.token(),
         availability,
         name: name?,

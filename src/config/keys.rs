@@ -103,12 +103,15 @@ pub(super) const LIMITS: Section = Section::new(
         "connections",
         "http2_streams",
         "per_client",
+        "logins",
     ],
 );
 pub(super) const PER_CLIENT: Section = Section::new(
     "limits.per_client",
     &["connections", "requests_per_second", "requests_in_flight", "exempt"],
 );
+pub(super) const LOGIN_LIMITS: Section =
+    Section::new("limits.logins", &["per_address", "per_user", "window"]);
 pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
@@ -139,6 +142,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "headers",
         "connector_secret_file",
         "routes",
+        "access",
     ],
 );
 pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
@@ -146,6 +150,8 @@ pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
 );
+pub(super) const ACCESS_RULE: Section =
+    Section::new("clusters[].access[]", &["allow", "deny", "status", "name"]);
 pub(super) const ACCESS_MATCH: Section = Section::new(
     "clusters[].access[].deny",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client", "database"],
@@ -272,6 +278,7 @@ pub(super) const ALL: &[Section] = &[
     ACME,
     LIMITS,
     PER_CLIENT,
+    LOGIN_LIMITS,
     ADMIN,
     ADMIN_TLS,
     STATPUB,
@@ -280,6 +287,8 @@ pub(super) const ALL: &[Section] = &[
     CLUSTER,
     ROUTE,
     MATCH,
+    ACCESS_RULE,
+    ACCESS_MATCH,
     UPSTREAM_TLS,
     SERVERS,
     SERVER,

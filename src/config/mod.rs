@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod access;
 mod acme;
 mod auth;
 mod availability;

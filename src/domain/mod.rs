@@ -7,6 +7,7 @@ pub mod affinity;
 pub mod cluster;
 pub mod directory;
 pub mod freshness;
+pub mod login_attempts;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
 pub mod rules;

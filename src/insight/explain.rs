@@ -49,6 +49,9 @@ pub struct Explanation {
     /// The user's own last write to the database, by the write cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<ExplainedWrite>,
+    /// What the rules of `access` decide; `None` without rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<ExplainedAccess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Why this server is chosen.
@@ -68,6 +71,18 @@ pub struct ExplainedDatabase {
     pub replica_id: String,
     pub title: String,
     pub replicas: usize,
+}
+
+/// What the rules of `access` decide about the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedAccess {
+    /// The rule that decides; `None` if no rule matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Whether the request ends with an error page.
+    pub denied: bool,
+    /// The decision and its reason.
+    pub text: String,
 }
 
 /// The user's own last write to the database.
@@ -129,11 +144,21 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         explanation.notes.push(note.to_owned());
     }
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
+    explanation.access = route::access_of(snapshot, &head, uri, request.client, |decision| ExplainedAccess {
+        rule: decision.rule().map(|rule| rule.name.to_string()),
+        denied: decision.is_denied(),
+        text: decision.to_string(),
+    });
     match route::route(snapshot, &head, uri, request.client) {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
+        }
+        Err(LocalReply::Denied(denial)) => {
+            explanation.cluster = Some(denial.cluster.settings.name.clone());
+            explanation.status = Some(denial.problem.status());
+            explanation.outcome = denial.problem.as_str().to_owned();
         }
         Err(LocalReply::Choice(cluster, view, ambiguous)) => {
             explanation.cluster = Some(cluster.settings.name.clone());

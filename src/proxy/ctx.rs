@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::client_info::ClientInfo;
+use super::login_limits::UserKey;
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
@@ -39,6 +40,8 @@ pub struct Ctx {
     pub outcome: Option<SelectionOutcome>,
     /// Set if the client's connection carries a login: it has its own connections to servers.
     pub login: Option<ConnectionLogin>,
+    /// The user whose login this request tries; set if `limits.logins` counts it.
+    pub login_user: Option<UserKey>,
     pub tunnel: Option<Arc<tunnel::TunnelConnector>>,
     /// Whether the connection that is counted for this request has TLS.
     pub outbound: Option<bool>,
@@ -50,8 +53,10 @@ pub struct Ctx {
     pub request_id: Option<HeaderValue>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
-    /// The reason in the access log for such a response, if it is not an error.
+    /// The reason in the access log for such a response, unless its page says it.
     pub reply_reason: Option<&'static str>,
+    /// The number of the access rule that denied the request.
+    pub denied_by: Option<usize>,
     /// A `Set-Cookie` value for such a response.
     pub reply_cookie: Option<String>,
     pub problem: Option<Problem>,
@@ -94,6 +99,7 @@ impl Ctx {
             failover: FailoverState::default(),
             outcome: None,
             login: None,
+            login_user: None,
             tunnel: None,
             outbound: None,
             body_bytes: 0,
@@ -101,6 +107,7 @@ impl Ctx {
             request_id: None,
             reply_cluster: None,
             reply_reason: None,
+            denied_by: None,
             reply_cookie: None,
             problem: None,
             ended: None,

@@ -28,6 +28,8 @@ pub enum LocalReply {
     Rejected(Problem),
     /// An error page, and the cluster if it is known.
     Problem(Problem, Option<Arc<Cluster>>),
+    /// An error page, because a rule of `access` denies the request.
+    Denied(Box<Denial>),
     /// 308 to the same URL over TLS.
     RedirectToHttps(String, Option<Arc<Cluster>>),
     /// Redirect mode: the browser goes to the server itself.
@@ -47,6 +49,19 @@ pub enum LocalReply {
     List(Arc<Cluster>, Arc<ClusterView>),
 }
 
+/// A request that a rule of `access` denies.
+#[derive(Debug)]
+pub struct Denial {
+    /// The cluster that serves the host.
+    pub cluster: Arc<Cluster>,
+    /// The position of the rule.
+    pub rule: usize,
+    /// Why, as the access log shows it.
+    pub reason: &'static str,
+    /// The page that is shown.
+    pub problem: Problem,
+}
+
 impl From<Problem> for LocalReply {
     fn from(problem: Problem) -> Self {
         Self::Rejected(problem)
@@ -58,19 +73,21 @@ impl LocalReply {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
             Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
+            Self::Denied(denial) => Some(&denial.cluster),
             Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
                 None
             }
         }
     }
 
-    /// The reason in the access log; errors have none.
+    /// The reason in the access log; an error whose page says it has none.
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::RedirectToHttps(..) => Some("https"),
             Self::AcmeChallenge(_) => Some("acme"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
+            Self::Denied(denial) => Some(denial.reason),
             _ => None,
         }
     }
@@ -106,8 +123,14 @@ impl Proxy {
         {
             self.count_outcome(None);
         }
-        if let LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) = reply {
-            ctx.problem = Some(problem);
+        match reply {
+            LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => ctx.problem = Some(problem),
+            LocalReply::Denied(denial) => {
+                denial.cluster.count_denied(denial.rule);
+                ctx.denied_by = Some(denial.rule);
+                ctx.problem = Some(denial.problem);
+            }
+            _ => {}
         }
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
@@ -150,11 +173,12 @@ fn render(
 ) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let reference = request_id.and_then(|id| id.to_str().ok());
     match reply {
         LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => {
-            let reference = request_id.and_then(|id| id.to_str().ok());
             page(snapshot.pages.error(problem, accept, reference))
         }
+        LocalReply::Denied(denial) => page(snapshot.pages.error(&denial.problem, accept, reference)),
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
         LocalReply::AcmeChallenge(key_authorization) => {

@@ -55,6 +55,9 @@ pub(super) fn record<'a>(
         why: why(ctx),
         page: ctx.problem.as_ref().map(Problem::as_str),
         request_id: ctx.request_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
+        access_rule: ctx
+            .denied_by
+            .and_then(|number| Some(&*ctx.reply_cluster.as_ref()?.settings.access.rules().get(number)?.name)),
         first_byte_ms: ctx.first_byte.map(saturating_millis),
         total_ms: saturating_millis(total),
     }

@@ -1,6 +1,7 @@
 //! Pingora's hooks in the order of a request. Each one asks the modules beside it; [`crate::domain::select`] alone decides
 //! which server gets the request.
 
+pub(crate) mod access;
 mod acme_challenge;
 mod affinity_cookie;
 mod attempt;
@@ -20,6 +21,7 @@ mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
+mod login_limits;
 pub mod own_write;
 mod redirect_mode;
 mod request_checks;
@@ -67,6 +69,7 @@ use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use header_edits::FieldEdits;
 use local_reply::LocalReply;
+use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
 /// One for all listeners.
@@ -79,6 +82,7 @@ pub(crate) struct Proxy {
     fast_path: FastPath,
     client_rate: ClientRate,
     in_flight: ClientsInFlight,
+    login_limits: LoginLimiter,
 }
 
 impl Proxy {
@@ -89,8 +93,8 @@ impl Proxy {
         logins: Arc<LoginConnections>,
         fast_path: FastPath,
     ) -> Self {
-        let (client_rate, in_flight) = Default::default();
-        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight }
+        let (client_rate, in_flight, login_limits) = Default::default();
+        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight, login_limits }
     }
 
     /// Checks a response's head, notes what it says about server and connection, and rewrites it for the client.
@@ -125,6 +129,9 @@ impl Proxy {
         if self.balancer.is_draining() {
             // Tells the client not to send another request on this connection.
             keep_alive::close_after_response(session);
+        }
+        if let Some(user) = ctx.login_user {
+            self.note_login(user, head);
         }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         response_headers::to_client(head, fields, ctx, session.req_header())?;
@@ -164,8 +171,10 @@ impl ProxyHttp for Proxy {
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
                 routed.certificate = client_info::certificate_of(session, listener);
-                login_form::read(session, &mut routed).await?;
-                self.accept(session, ctx, routed)
+                match self.read_login(session, ctx, &mut routed).await? {
+                    Ok(()) => self.accept(session, ctx, routed),
+                    Err(reply) => Err(reply),
+                }
             }
             Err(reply) => Err(reply),
         };

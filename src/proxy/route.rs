@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Method;
 use pingora_http::RequestHeader;
 
+use super::access::{self, AccessRequest};
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
 use super::route_context::{RouteContext, referer};
@@ -15,6 +16,7 @@ use super::{request_cookies, request_facts, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
+use crate::domain::rules::AccessDecision;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
 use crate::pages::Problem;
 use crate::state::cluster_view::ConnectionKind;
@@ -40,6 +42,15 @@ pub fn route(
         return Err(LocalReply::Problem(Problem::Misdirected, None));
     };
     let route = find_route(&cluster, head, uri, &target, client);
+    access::check(AccessRequest {
+        cluster: &cluster,
+        view: &view,
+        head,
+        uri,
+        target: &target,
+        client,
+        routed_database: None,
+    })?;
     let command = target.command.server_command();
     if target.database.is_none()
         && command == Some(ServerCommand::OpenServer)
@@ -73,6 +84,27 @@ pub fn route(
         cluster,
         view,
     }))
+}
+
+/// What the access rules of the cluster decide about a request; `None` without a cluster or rules.
+pub fn access_of<T>(
+    snapshot: &Arc<Snapshot>,
+    head: &RequestHeader,
+    uri: TargetUri<'_>,
+    client: Option<IpAddr>,
+    then: impl FnOnce(AccessDecision<'_>) -> T,
+) -> Option<T> {
+    let target = url::parse(uri.target);
+    if target.hazard.is_some() {
+        return None;
+    }
+    let (cluster, view) = choose_cluster(snapshot, head, uri, &target)?;
+    if cluster.settings.access.is_empty() {
+        return None;
+    }
+    let (cluster, view, target) = (&cluster, &*view, &target);
+    let request = AccessRequest { cluster, view, head, uri, target, client, routed_database: None };
+    Some(access::decide(request, then))
 }
 
 /// The first route whose condition holds.

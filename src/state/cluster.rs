@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{
     ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, SiteName, Transition, load,
 };
+use crate::domain::rules::AccessEffect;
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
 use crate::util::clock;
@@ -38,6 +40,8 @@ pub struct Cluster {
     pub affinity_keys: CookieKeys,
     /// Recognises the affinity cookie and the servers' session cookies; nothing with `mode: off`.
     pub(crate) cookies: CookieClassifier,
+    /// Denied requests, by the position of the access rule.
+    denied: Box<[Arc<AtomicU64>]>,
     /// Reads from Domino: directory, Server documents, statistics, probes.
     pub(crate) client: DominoClient,
     pub(crate) persistent_state: Arc<PersistentState>,
@@ -114,12 +118,14 @@ impl Cluster {
         };
         let cookies = cookies.with_style(affinity.session_cookie_style);
         let client = upstream_client(&settings, process);
+        let denied = persistent_state.denied.of_rules(settings.access.rules().iter().map(|rule| &*rule.name));
         let cluster = Self {
             site: process.site.clone(),
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
             affinity_keys: keys,
             cookies,
+            denied,
             client,
             view: ArcSwap::from_pointee(ClusterView::new(
                 Vec::new(),
@@ -136,6 +142,23 @@ impl Cluster {
         let mut transitions = cluster.rebuild_view(join_probes);
         transitions.extend(cluster.apply_server_changes_in(join_probes, ServerChanges::NonDisruptive));
         (cluster, transitions)
+    }
+
+    /// Counts a request that a rule of `access` denied.
+    pub(crate) fn count_denied(&self, rule: usize) {
+        if let Some(count) = self.denied.get(rule) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many requests each denying rule of `access` has denied.
+    pub(crate) fn denied_by_rule(&self) -> impl Iterator<Item = (&str, u64)> {
+        let rules = self.settings.access.rules().iter().enumerate().filter(|(at, rule)| {
+            // Rules with one name share a count.
+            rule.effect != AccessEffect::Allow
+                && !self.settings.access.rules().iter().take(*at).any(|before| before.name == rule.name)
+        });
+        rules.filter_map(|(at, rule)| Some((&*rule.name, self.denied.get(at)?.load(Relaxed))))
     }
 
     /// The availability sources of a server: its own, else the cluster's.

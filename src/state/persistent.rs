@@ -18,6 +18,7 @@ use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
 use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
+use crate::telemetry::statistics::denied::DeniedCounters;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -30,6 +31,8 @@ pub struct PersistentState {
     pub(crate) retry_budget: RetryBudget,
     pub(crate) traffic: Traffic,
     pub(crate) site_crossing: SiteCrossing,
+    /// Denied requests by the name of the rule.
+    pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.
     pub(crate) slot_freed: Notify,
     /// Notified to read the directory at once.

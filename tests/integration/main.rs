@@ -100,6 +100,7 @@ mod listener {
     mod client_limits;
     mod concurrent_requests;
     mod connections;
+    mod login_limits;
     mod many_connections;
     mod open_files;
     mod proxy_protocol;
@@ -122,6 +123,7 @@ mod process {
 }
 
 mod routing {
+    mod access;
     mod databases;
     mod paths;
     mod redirect;

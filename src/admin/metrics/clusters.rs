@@ -23,6 +23,12 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     for (name, cluster) in clusters.iter().filter(|(_, cluster)| cluster.has_sites()) {
         out.sample(&[("cluster", *name)], cluster.persistent_state.traffic.site_crossings());
     }
+    out.counter("icm_access_denied_total", "Requests denied by a rule of access");
+    for (name, cluster) in &clusters {
+        for (rule, count) in cluster.denied_by_rule() {
+            out.sample(&[("cluster", *name), ("rule", rule)], count);
+        }
+    }
     server_documents(out, &clusters);
     directories(out, &clusters);
     replicas(out, &clusters);

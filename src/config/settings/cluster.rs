@@ -10,6 +10,7 @@ use super::policy::{
 use super::routes::Route;
 use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
+use crate::domain::rules::AccessRules;
 use crate::domain::select::CrossSites;
 
 /// One Domino cluster, or a set of servers that are in none.
@@ -57,6 +58,8 @@ pub struct ClusterSettings {
     pub headers: Headers,
     /// Rules that lead requests elsewhere; the first that matches decides.
     pub routes: Vec<Arc<Route>>,
+    /// Which requests may reach a server; the first rule that matches decides.
+    pub access: AccessRules,
     /// The secret that is sent in `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
 }

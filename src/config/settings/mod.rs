@@ -196,6 +196,25 @@ pub struct Limits {
     pub per_client_exempt: Vec<IpNet>,
     /// Requests in flight of one HTTP/2 connection.
     pub http2_streams: u32,
+    /// Attempts to log in; `None`: no limit.
+    pub logins: Option<LoginLimits>,
+}
+
+/// `limits.logins`: how many attempts to log in may reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginLimits {
+    /// Attempts of one client address, or IPv6 /64 network, in a window; 0: no limit.
+    pub per_address: u32,
+    /// Attempts for one user name in a window; 0: no limit.
+    pub per_user: u32,
+    /// The time in which attempts are counted.
+    pub window: Duration,
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        Self { per_address: 30, per_user: 10, window: Duration::from_secs(300) }
+    }
 }
 
 impl Limits {
@@ -223,6 +242,7 @@ impl Default for Limits {
             per_client_in_flight: 1000,
             per_client_exempt: Vec::new(),
             http2_streams: 32,
+            logins: None,
         }
     }
 }

@@ -40,6 +40,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             per_client_in_flight: 1000,
             per_client_exempt: Vec::new(),
             http2_streams: 32,
+            logins: None,
         }
     );
     assert_eq!(s.admin, AdminConfig { address: "127.0.0.1:8098".parse().unwrap(), token: None, tls: None });

@@ -1,5 +1,6 @@
 //! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
+mod access;
 mod acme;
 mod client_certificates;
 mod companion;

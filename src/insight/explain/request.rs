@@ -109,7 +109,8 @@ impl ExplainRequest {
         if rate > 0 {
             notes.push(format!("{client} may send {rate} requests per second, more get 429"));
         }
-        if trusting_listeners.is_empty() && with_header.is_empty() && rate == 0 {
+        let has_rules = snapshot.clusters.iter().any(|c| !c.settings.access.is_empty());
+        if trusting_listeners.is_empty() && with_header.is_empty() && rate == 0 && !has_rules {
             notes.push(format!("nothing depends on the client's address {client}"));
         }
     }

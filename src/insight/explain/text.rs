@@ -17,6 +17,9 @@ impl Explanation {
                 self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
             );
         }
+        if let Some(access) = &self.access {
+            let _ = writeln!(out, "access    {}", access.text);
+        }
         if let Some(database) = &self.database {
             let _ = writeln!(
                 out,

@@ -70,6 +70,10 @@ fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
         line.extend_from_slice(b" page=");
         line.extend_from_slice(page.as_bytes());
     }
+    if let Some(rule) = record.access_rule {
+        line.extend_from_slice(b" rule=");
+        push_word(line, rule);
+    }
     match record.first_byte_ms {
         Some(ms) => {
             line.extend_from_slice(b" ttfb=");

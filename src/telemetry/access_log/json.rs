@@ -68,6 +68,7 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     line.extend_from_slice(if before == b'[' { b"[]".as_slice() } else { b"]" });
     text(line, br#","page":"#, record.page.unwrap_or_default().as_bytes());
     text(line, br#","request_id":"#, record.request_id);
+    text(line, br#","access_rule":"#, record.access_rule.unwrap_or_default().as_bytes());
     number(line, br#","ttfb_ms":"#, record.first_byte_ms);
     number(line, br#","total_ms":"#, Some(record.total_ms));
     line.extend_from_slice(b"}\n");

@@ -6,6 +6,7 @@
 pub(crate) mod accept_queue;
 mod clients;
 mod connections;
+pub mod denied;
 mod rates;
 mod shards;
 pub mod traffic;
