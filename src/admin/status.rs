@@ -117,6 +117,7 @@ fn cluster(cluster: &Cluster) -> Value {
         unreported.iter().map(|(what, hint)| json!({ "what": what, "hint": hint })).collect();
     json!({
         "name": settings.name,
+        "pool_of": settings.pool_of,
         "hostnames": hostnames,
         "mode": match settings.mode { Mode::Proxy => "proxy", Mode::Redirect => "redirect" },
         "upstream_scheme": match settings.upstream_scheme {

@@ -117,10 +117,27 @@ pub(super) const CLUSTER: Section = Section::new(
         "limits",
         "headers",
         "connector_secret_file",
+        "pools",
         "routes",
     ],
 );
-pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const POOL: Section = Section::new(
+    "clusters[].pools[]",
+    &[
+        "name",
+        "servers",
+        "upstream_scheme",
+        "upstream_tls",
+        "probe",
+        "availability",
+        "failover",
+        "affinity",
+        "limits",
+        "headers",
+        "connector_secret_file",
+    ],
+);
+pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match", "pool"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -248,6 +265,7 @@ pub(super) const ALL: &[Section] = &[
     ACCESS_LOG,
     PROXY,
     CLUSTER,
+    POOL,
     ROUTE,
     MATCH,
     UPSTREAM_TLS,

@@ -24,6 +24,7 @@ mod ignored_keys;
 mod keys;
 mod pingora;
 mod policy;
+mod pools;
 mod reader;
 mod request_match;
 mod routes;

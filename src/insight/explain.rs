@@ -185,6 +185,10 @@ fn add_database(explanation: &mut Explanation, routed: &Routed) {
             title: database.title().to_owned(),
             replicas: database.replicas().len(),
         });
+    } else if routed.cluster.settings.is_pool() {
+        explanation
+            .notes
+            .push("a pool: every server is a candidate, and nothing of the URL is read".to_owned());
     } else if routed.database.tag.is_some() {
         explanation
             .notes

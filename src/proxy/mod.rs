@@ -19,6 +19,7 @@ pub mod local_reply;
 mod log_record;
 mod login_form;
 pub mod own_write;
+mod pool_route;
 mod redirect_mode;
 mod request_checks;
 mod request_cookies;

@@ -11,8 +11,8 @@ use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
 use super::route_context::{RouteContext, referer};
 use super::routed::Routed;
-use super::{request_cookies, request_facts, user_affinity};
-use crate::config::settings::{OpenServer, Route};
+use super::{pool_route, request_cookies, request_facts, user_affinity};
+use crate::config::settings::{OpenServer, Route, RouteAction};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
@@ -40,6 +40,12 @@ pub fn route(
         return Err(LocalReply::Problem(Problem::Misdirected, None));
     };
     let route = find_route(&cluster, head, uri, &target, client);
+    if let Some(route) = &route
+        && let RouteAction::Pool(number) = &route.action
+        && let Some(pool) = snapshot.clusters.get(cluster.settings.first_pool + number)
+    {
+        return Ok(pool_route::to_pool(snapshot, pool, Arc::clone(route), head, uri));
+    }
     let command = target.command.server_command();
     if target.database.is_none()
         && command == Some(ServerCommand::OpenServer)

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub affinity_keys: CookieKeys,
     /// Recognises the affinity cookie and the servers' session cookies; nothing with `mode: off`.
     pub(crate) cookies: CookieClassifier,
+    /// What stands in the cookie of a pool instead of the tag of a database; `None` for a cluster.
+    pub(crate) pool_tag: Option<u32>,
     /// Reads from Domino: directory, Server documents, statistics, probes.
     pub(crate) client: DominoClient,
     pub(crate) persistent_state: Arc<PersistentState>,
@@ -104,18 +106,22 @@ impl Cluster {
             CookieKeys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
         let keys = keys.for_cluster(&settings.name);
+        let pool_tag =
+            settings.is_pool().then(|| keys.database_tag(cookie::stable_tag(&settings.name, "pool", b"")));
         let affinity = &settings.affinity;
         let cookies = match affinity.enabled {
             true => CookieClassifier::new(&affinity.cookie, &affinity.session_cookies),
             false => CookieClassifier::new("", &[]),
         };
-        let cookies = cookies.with_style(affinity.session_cookie_style);
+        let cookies =
+            cookies.with_style(affinity.session_cookie_style).with_siblings(&settings.sibling_cookies);
         let client = upstream_client(&settings, process);
         let cluster = Self {
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
             affinity_keys: keys,
             cookies,
+            pool_tag,
             client,
             view: ArcSwap::from_pointee(ClusterView::new(
                 Vec::new(),

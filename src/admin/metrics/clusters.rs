@@ -20,7 +20,9 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
         }
     }
     server_documents(out, &clusters);
-    directories(out, &clusters);
+    let with_directory: Vec<_> =
+        clusters.iter().copied().filter(|(_, cluster)| !cluster.settings.is_pool()).collect();
+    directories(out, &with_directory);
     replicas(out, &clusters);
 }
 

@@ -186,13 +186,13 @@ function cluster(c, status) {
       el("tbody", {role: "rowgroup"}, ...rows)),
     lines);
   node.update = (now, whole, lastMinute) => {
-    write(about, `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "all host names"}`);
+    write(about, now.pool_of !== null ? `pool of ${now.pool_of}` : `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "all host names"}`);
     const sum = now.servers.reduce((all, s) => all + lastMinute.answered(`${now.name}/${s.name}`), 0);
     now.servers.forEach((s, n) => rows[n].update(s, now, whole, sum ? lastMinute.answered(`${now.name}/${s.name}`) / sum : null));
     const d = now.directory;
     const view = d.view ? `, view ${d.view}` : "";
     const every = d.refresh_ms === null ? "" : `, every ${span(d.refresh_ms)}`;
-    write(age, d.loaded
+    write(age, now.pool_of !== null ? "" : d.loaded
       ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${view}${every})`
       : "Directory: not read yet; a request can go to any server");
     rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.freshness, now.evidence, now.hints], () => [
@@ -203,7 +203,7 @@ function cluster(c, status) {
       ...[...d.warnings, ...now.members_warnings].map((text) => el("p", {}, text)),
       facts(now.facts),
       now.freshness.behind ? el("p", {class: "error"}, `${plural(now.freshness.behind, "replica")} behind, the first since ${clock(now.freshness.behind_since)}: new users go elsewhere`) : null,
-      now.evidence.enabled || now.servers.length < 2 ? null : el("p", {}, "A server that returns gets users at once: nothing can show that it has caught up, or catch_up is off."),
+      now.evidence.enabled || now.pool_of !== null || now.servers.length < 2 ? null : el("p", {}, "A server that returns gets users at once: nothing can show that it has caught up, or catch_up is off."),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
   };

@@ -18,4 +18,6 @@ pub struct Route {
 pub enum RouteAction {
     /// The database of the URL decides, as without a route.
     Directory,
+    /// A pool of the cluster serves it, by its position among the pools.
+    Pool(usize),
 }

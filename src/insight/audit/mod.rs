@@ -55,7 +55,9 @@ fn audit_cluster(cluster: &Cluster, limit: usize, live: bool) -> ClusterAudit {
     let view = cluster.view.load();
     let mut findings = FindingCollector::new(limit);
     servers::audit_servers(cluster, &view, live, &mut findings);
-    databases::audit_databases(cluster, &view, live, &mut findings);
+    if !cluster.settings.is_pool() {
+        databases::audit_databases(cluster, &view, live, &mut findings);
+    }
     let directory = &view.directory;
     ClusterAudit {
         name: cluster.settings.name.clone(),
