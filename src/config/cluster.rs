@@ -110,7 +110,7 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
         name: name?,
     };
     let pools = pools::pools(&map.get("pools"), &mut cluster);
-    cluster.routes = routes::routes(&map.get("routes"), &pools);
+    cluster.routes = routes::routes(&map.get("routes"), &pools, mode);
     Some((cluster, pools))
 }
 

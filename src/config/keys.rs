@@ -137,7 +137,9 @@ pub(super) const POOL: Section = Section::new(
         "connector_secret_file",
     ],
 );
-pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match", "pool"]);
+pub(super) const ROUTE: Section =
+    Section::new("clusters[].routes[]", &["name", "match", "pool", "home_mail"]);
+pub(super) const HOME_MAIL: Section = Section::new("clusters[].routes[].home_mail", &["agent", "login"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -267,6 +269,7 @@ pub(super) const ALL: &[Section] = &[
     CLUSTER,
     POOL,
     ROUTE,
+    HOME_MAIL,
     MATCH,
     UPSTREAM_TLS,
     SERVERS,

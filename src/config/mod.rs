@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
+mod home_mail;
 mod ignored_keys;
 mod keys;
 mod pingora;

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
+use super::home_mail;
 use super::keys;
 use super::pools::pool_name;
 use super::reader::Item;
 use super::request_match::{self, MatchOf};
-use super::settings::{ClusterSettings, Route, RouteAction};
+use super::settings::{ClusterSettings, Mode, Route, RouteAction};
 use super::values::{self, ValueError};
 
 /// Reads the routes in their order. They may lead to `pools` of the cluster.
-pub(super) fn routes(item: &Item<'_>, pools: &[ClusterSettings]) -> Vec<Arc<Route>> {
-    item.list().iter().enumerate().map(|(number, item)| Arc::new(route(item, number, pools))).collect()
+pub(super) fn routes(item: &Item<'_>, pools: &[ClusterSettings], mode: Mode) -> Vec<Arc<Route>> {
+    item.list().iter().enumerate().map(|(number, item)| Arc::new(route(item, number, pools, mode))).collect()
 }
 
-fn route(item: &Item<'_>, number: usize, pools: &[ClusterSettings]) -> Route {
+fn route(item: &Item<'_>, number: usize, pools: &[ClusterSettings], mode: Mode) -> Route {
     let map = item.map(keys::ROUTE);
     Route {
         name: map.get("name").text().unwrap_or_else(|| format!("routes[{number}]")).into(),
         condition: request_match::read(&map.get("match"), MatchOf::Route),
-        action: pool(&map.get("pool"), pools).unwrap_or(RouteAction::Directory),
+        action: pool(&map.get("pool"), pools)
+            .or_else(|| home_mail::home_mail(&map.get("home_mail"), mode))
+            .unwrap_or(RouteAction::Directory),
     }
 }
 

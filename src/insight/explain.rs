@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::config::settings::{HostPattern, Mode};
+use crate::config::settings::{HostPattern, Mode, RouteAction};
 use crate::domain::cluster::Port;
 use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
 use crate::proxy::failover::decide;
@@ -144,7 +144,12 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.status = Some(200);
         }
         // Routing never returns these.
-        Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}
+        Err(
+            LocalReply::RedirectToHttps(..)
+            | LocalReply::RedirectToServer { .. }
+            | LocalReply::HomeMail(_)
+            | LocalReply::Options,
+        ) => {}
     }
     explanation
 }
@@ -160,6 +165,12 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     };
     explanation.class = Some(class.to_owned());
     add_database(explanation, routed);
+    if let Some(RouteAction::HomeMail(home)) = routed.route.as_ref().map(|route| &route.action) {
+        let agent = &home.agent;
+        explanation
+            .notes
+            .push(format!("home_mail: this server is asked for the user's mail file by {agent}"));
+    }
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);

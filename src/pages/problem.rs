@@ -40,6 +40,8 @@ pub enum Problem {
     Draining,
     /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
     UnknownDatabase,
+    /// 404: `home_mail` found no mail file of the user.
+    NoHomeMail,
     /// 409: several databases have this path, and the method is neither GET nor HEAD.
     AmbiguousConflict,
     /// 421: no cluster serves this Host.
@@ -76,11 +78,12 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 18] = [
+pub(super) const FIXED_ERRORS: [Problem; 19] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
     Problem::UnknownDatabase,
+    Problem::NoHomeMail,
     Problem::AmbiguousConflict,
     Problem::Misdirected,
     Problem::BadGateway,
@@ -178,6 +181,13 @@ impl Problem {
                 "unknown_database",
                 "There is no such database",
                 "There is no database at this address. Please check the spelling.",
+                None,
+            ),
+            Self::NoHomeMail => (
+                404,
+                "no_home_mail",
+                "No mail file is known for you",
+                "Your entry in the directory names no mail file. Please ask your administrator.",
                 None,
             ),
             Self::AmbiguousConflict => (

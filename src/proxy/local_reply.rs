@@ -36,6 +36,8 @@ pub enum LocalReply {
         /// The URL on the server.
         location: String,
     },
+    /// 302 to the user's mail file, or to the login.
+    HomeMail(String),
     /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
@@ -55,7 +57,7 @@ impl LocalReply {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
             Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
-            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::Options => None,
+            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::HomeMail(_) | Self::Options => None,
         }
     }
 
@@ -65,6 +67,7 @@ impl LocalReply {
             Self::RedirectToHttps(..) => Some("https"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
+            Self::HomeMail(_) => Some("home_mail"),
             _ => None,
         }
     }
@@ -125,6 +128,7 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
         }
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
+        LocalReply::HomeMail(location) => redirect(302, location),
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;

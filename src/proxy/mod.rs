@@ -2,6 +2,7 @@
 //! which server gets the request.
 
 mod affinity_cookie;
+mod any_server;
 mod attempt;
 mod attempt_result;
 mod authority;
@@ -13,13 +14,13 @@ pub mod database_lookup;
 mod error_mapping;
 pub mod failover;
 mod fast_path;
+mod home_mail;
 mod http_validation;
 mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
 pub mod own_write;
-mod pool_route;
 mod redirect_mode;
 mod request_checks;
 mod request_cookies;
@@ -161,6 +162,10 @@ impl ProxyHttp for Proxy {
                 self.accept(session, ctx, routed)
             }
             Err(reply) => Err(reply),
+        };
+        let accepted = match accepted {
+            Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+            accepted => accepted,
         };
         if let Err(reply) = accepted {
             self.reply(session, ctx, &snapshot, reply, None).await?;

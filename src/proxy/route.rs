@@ -11,7 +11,7 @@ use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
 use super::route_context::{RouteContext, referer};
 use super::routed::Routed;
-use super::{pool_route, request_cookies, request_facts, user_affinity};
+use super::{any_server, request_cookies, request_facts, user_affinity};
 use crate::config::settings::{OpenServer, Route, RouteAction};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -40,11 +40,15 @@ pub fn route(
         return Err(LocalReply::Problem(Problem::Misdirected, None));
     };
     let route = find_route(&cluster, head, uri, &target, client);
-    if let Some(route) = &route
-        && let RouteAction::Pool(number) = &route.action
-        && let Some(pool) = snapshot.clusters.get(cluster.settings.first_pool + number)
-    {
-        return Ok(pool_route::to_pool(snapshot, pool, Arc::clone(route), head, uri));
+    if let Some(route) = &route {
+        let any_server_of = match &route.action {
+            RouteAction::Pool(number) => snapshot.clusters.get(cluster.settings.first_pool + number),
+            RouteAction::HomeMail(_) => Some(&cluster),
+            _ => None,
+        };
+        if let Some(cluster) = any_server_of {
+            return Ok(any_server::route(snapshot, cluster, Arc::clone(route), head, uri));
+        }
     }
     let command = target.command.server_command();
     if target.database.is_none()

@@ -122,6 +122,7 @@ mod process {
 mod routing {
     mod databases;
     mod paths;
+    mod pools;
     mod redirect;
     mod request_targets;
 }

@@ -20,4 +20,15 @@ pub enum RouteAction {
     Directory,
     /// A pool of the cluster serves it, by its position among the pools.
     Pool(usize),
+    /// The companion of a server is asked where the mail file of the user is, and the browser is led there.
+    HomeMail(HomeMail),
+}
+
+/// `home_mail` of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeMail {
+    /// The target of the agent on each server.
+    pub agent: Box<str>,
+    /// Where users without a login go; it gets the way back as `RedirectTo`.
+    pub login: Box<str>,
 }

@@ -1,5 +1,6 @@
-//! Routing to a pool: its servers hold no databases, so that nothing of the URL is read and any of them may serve. It is
-//! separate from the routing by databases, of which it shares the cookies and the selection.
+//! Routing that reads nothing of the URL, so that any server may serve: to a pool, whose servers hold no databases, and to
+//! the servers that know the user's mail file. It is separate from the routing by databases, of which it shares the cookies
+//! and the selection.
 
 use std::sync::Arc;
 
@@ -14,23 +15,24 @@ use crate::domain::url::{self, RequestSafety};
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, Snapshot};
 
-/// Leads a request to a pool. The user has one entry for the whole pool.
-pub(super) fn to_pool(
+/// Leads a request to any server of a pool or cluster. The user has one entry for a whole pool, and otherwise goes where
+/// he has been last.
+pub(super) fn route(
     snapshot: &Arc<Snapshot>,
-    pool: &Arc<Cluster>,
+    cluster: &Arc<Cluster>,
     route: Arc<Route>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
 ) -> Box<Routed> {
-    let view = pool.view.load_full();
+    let view = cluster.view.load_full();
     // `.nsf` and `?Logout` mean nothing there.
     let target = url::parse(b"/");
-    let port = pool.settings.port_for(uri.tls);
-    let context = RouteContext { cluster: pool, view: &view, head, uri, target: &target, port };
-    let cookies = request_cookies::read(pool, &view, head);
+    let port = cluster.settings.port_for(uri.tls);
+    let context = RouteContext { cluster, view: &view, head, uri, target: &target, port };
+    let cookies = request_cookies::read(cluster, &view, head);
     let rewrites_cookies = cookies.rewrites_cookies;
-    let database = RoutedDatabase { tag: pool.pool_tag, ..RoutedDatabase::default() };
-    let (class, request_class) = match pool.settings.failover.retry_methods.contains(&head.method) {
+    let database = RoutedDatabase { tag: cluster.pool_tag, ..RoutedDatabase::default() };
+    let (class, request_class) = match cluster.settings.failover.retry_methods.contains(&head.method) {
         true => (RequestSafety::Safe, RequestClass::Document),
         false => (RequestSafety::Unsafe, RequestClass::Agent),
     };
@@ -49,7 +51,7 @@ pub(super) fn to_pool(
         rewrites_cookies,
         has_hop_by_hop_fields: true,
         route: Some(route),
-        cluster: Arc::clone(pool),
+        cluster: Arc::clone(cluster),
         view,
     })
 }
