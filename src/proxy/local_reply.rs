@@ -67,7 +67,6 @@ impl LocalReply {
             Self::RedirectToHttps(..) => Some("https"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
-            Self::HomeMail(_) => Some("home_mail"),
             _ => None,
         }
     }

@@ -121,6 +121,7 @@ mod process {
 
 mod routing {
     mod databases;
+    mod home_mail;
     mod paths;
     mod pools;
     mod redirect;

@@ -4,6 +4,7 @@ mod companion;
 mod conf_folder;
 mod defaults;
 mod errors;
+mod home_mail;
 mod ignored_keys;
 mod places;
 mod pools;
