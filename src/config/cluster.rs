@@ -10,7 +10,7 @@ use super::freshness;
 use super::keys;
 use super::policy;
 use super::reader::{Item, Map};
-use super::routes;
+use super::routes::{self, RoutesOf};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
@@ -76,6 +76,8 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
     let connector = map.get("connector_secret_file");
+    let routes_of = RoutesOf { servers: known.as_deref(), directory: &directory };
+    let routes = routes::routes(&map.get("routes"), &routes_of);
     Some(ClusterSettings {
         hostnames: hostnames(&map),
         mode,
@@ -94,7 +96,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
-        routes: routes::routes(&map.get("routes")),
+        routes,
         connector_secret: connector.token(),
         availability,
         name: name?,

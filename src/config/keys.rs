@@ -120,7 +120,28 @@ pub(super) const CLUSTER: Section = Section::new(
         "routes",
     ],
 );
-pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const ROUTE: Section = Section::new(
+    "clusters[].routes[]",
+    &[
+        "name",
+        "match",
+        "database",
+        "servers",
+        "redirect",
+        "respond",
+        "files",
+        "deny",
+        "response_timeout",
+        "body_timeout",
+    ],
+);
+pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
+pub(super) const ROUTE_RESPOND: Section = Section::new(
+    "clusters[].routes[].respond",
+    &["status", "text", "page", "content_type", "retry_after", "headers"],
+);
+pub(super) const ROUTE_FILES: Section =
+    Section::new("clusters[].routes[].files", &["folder", "index", "content_types"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -249,6 +270,9 @@ pub(super) const ALL: &[Section] = &[
     PROXY,
     CLUSTER,
     ROUTE,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+    ROUTE_FILES,
     MATCH,
     UPSTREAM_TLS,
     SERVERS,

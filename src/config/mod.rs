@@ -26,6 +26,7 @@ mod pingora;
 mod policy;
 mod reader;
 mod request_match;
+mod route_actions;
 mod routes;
 mod secrets;
 mod servers;

@@ -15,7 +15,7 @@ use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutco
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
-use crate::proxy::route::{self, TargetUri};
+use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
@@ -28,7 +28,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +37,9 @@ pub struct Explanation {
     pub cluster: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// The route that takes the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// `None` if the directory does not know the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<ExplainedDatabase>,
@@ -119,7 +122,9 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     };
     request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
-    match route::route(snapshot, &head, uri, request.client) {
+    let Routing { route, result } = route::route(snapshot, &head, uri, request.client);
+    explanation.route = route.as_ref().map(|taken| taken.route.name.to_string());
+    match result {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
@@ -142,6 +147,22 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.cluster = Some(cluster.settings.name.clone());
             explanation.outcome = "list".to_owned();
             explanation.status = Some(200);
+        }
+        Err(LocalReply::RouteRedirect(cluster, status, location)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "redirect".to_owned();
+            explanation.status = Some(status);
+            explanation.notes.push(format!("Location: {location}"));
+        }
+        Err(LocalReply::Fixed(cluster, response)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "respond".to_owned();
+            explanation.status = Some(response.status);
+        }
+        Err(LocalReply::File(cluster, file)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "files".to_owned();
+            explanation.notes.push(file.describe());
         }
         // Routing never returns these.
         Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}

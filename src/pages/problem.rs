@@ -40,6 +40,10 @@ pub enum Problem {
     Draining,
     /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
     UnknownDatabase,
+    /// 403: a route of the configuration denies the request.
+    Denied,
+    /// 404: there is no such file in the folder of a route.
+    FileNotFound,
     /// 409: several databases have this path, and the method is neither GET nor HEAD.
     AmbiguousConflict,
     /// 421: no cluster serves this Host.
@@ -76,11 +80,13 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 18] = [
+pub(super) const FIXED_ERRORS: [Problem; 20] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
     Problem::UnknownDatabase,
+    Problem::Denied,
+    Problem::FileNotFound,
     Problem::AmbiguousConflict,
     Problem::Misdirected,
     Problem::BadGateway,
@@ -178,6 +184,20 @@ impl Problem {
                 "unknown_database",
                 "There is no such database",
                 "There is no database at this address. Please check the spelling.",
+                None,
+            ),
+            Self::Denied => (
+                403,
+                "denied",
+                "This page is not available",
+                "Requests for this address are not allowed here.",
+                None,
+            ),
+            Self::FileNotFound => (
+                404,
+                "file_not_found",
+                "There is no such page",
+                "There is nothing at this address. Please check the spelling.",
                 None,
             ),
             Self::AmbiguousConflict => (

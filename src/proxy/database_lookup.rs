@@ -46,9 +46,12 @@ pub(super) fn find_database(
         }
     }
     let tag = tag.or_else(|| found.as_ref().map(|found| tag_of(cluster, view, found)));
-    let range = target.database.as_ref().map_or(0..0, |database| database.range.clone());
+    let is_named_by_route = context.database_of_route();
+    // The URL has no path of this database that could be replaced.
+    let range =
+        target.database.as_ref().filter(|_| !is_named_by_route).map(|database| database.range.clone());
     let note_id = target.locator == Locator::NoteId && tag.is_some();
-    Ok(RoutedDatabase { found, tag, range, note_id })
+    Ok(RoutedDatabase { found, tag, range: range.unwrap_or(0..0), is_named_by_route, note_id })
 }
 
 /// Whether the target is a login under `names.nsf`, which every server has even if the directory does not list it.
@@ -120,7 +123,8 @@ fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousPathId) -> Lo
     let cluster = Arc::clone(context.cluster);
     match cluster.settings.ambiguous_path {
         AmbiguousPath::NotFound => LocalReply::Problem(Problem::UnknownDatabase, Some(cluster)),
-        _ if matches!(context.head.method, Method::GET | Method::HEAD) => {
+        // Where a route names the database, no link can name another one.
+        _ if matches!(context.head.method, Method::GET | Method::HEAD) && !context.database_of_route() => {
             LocalReply::Choice(cluster, Arc::clone(context.view), ambiguous)
         }
         _ => LocalReply::Problem(Problem::AmbiguousConflict, Some(cluster)),
