@@ -58,7 +58,7 @@ pub(super) fn routes(item: &Item<'_>, of: &RoutesOf<'_>) -> Vec<Arc<Route>> {
 
 fn route(item: &Item<'_>, number: usize, of: &RoutesOf<'_>) -> Route {
     let map = item.map(keys::ROUTE);
-    if !item.is_map() {
+    if !item.is_present() {
         item.error(ValueError::new("is empty").hint("write `match` and an action, such as `deny: true`"));
     }
     let servers = map.get("servers");

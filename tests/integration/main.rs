@@ -43,6 +43,7 @@ mod cli {
 
 mod docs {
     mod companion;
+    mod examples;
     mod guide;
     mod readme;
     mod references;
@@ -124,6 +125,8 @@ mod routing {
     mod paths;
     mod redirect;
     mod request_targets;
+    mod routes;
+    mod static_files;
 }
 
 mod selection {

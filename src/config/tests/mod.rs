@@ -6,4 +6,5 @@ mod defaults;
 mod errors;
 mod ignored_keys;
 mod places;
+mod routes;
 mod support;

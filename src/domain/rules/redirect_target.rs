@@ -65,7 +65,8 @@ impl RedirectTarget {
                 Part::Query if before.contains(['?', '#']) || at + 1 != parts.len() => {
                     return Err(RedirectTargetError::Query);
                 }
-                Part::Path | Part::Query | Part::Host => {}
+                Part::Host => before.push_str("host"),
+                Part::Path | Part::Query => {}
             }
         }
         Ok(Self { parts })
