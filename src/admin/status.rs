@@ -126,6 +126,7 @@ fn cluster(cluster: &Cluster) -> Value {
             UpstreamScheme::Same => "same",
         },
         "drain_timeout_ms": saturating_millis(settings.affinity.drain_timeout),
+        "routes": routes(cluster),
         "servers": servers,
         "directory": {
             "from": directory.origin.to_string(),
@@ -151,6 +152,16 @@ fn cluster(cluster: &Cluster) -> Value {
         "not_read": unreported.iter().map(|(what, _)| what).collect::<Vec<_>>(),
         "hints": hints,
     })
+}
+
+/// In their order, with how many requests took each.
+fn routes(cluster: &Cluster) -> Vec<Value> {
+    let routes = cluster.settings.routes.iter().zip(&cluster.route_requests);
+    routes
+        .map(|(route, requests)| {
+            json!({ "name": route.name, "action": route.action.as_str(), "requests": requests.total() })
+        })
+        .collect()
 }
 
 fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Value {

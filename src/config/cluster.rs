@@ -11,7 +11,7 @@ use super::keys;
 use super::policy::{self, AffinityDefaults};
 use super::pools;
 use super::reader::{Item, Map};
-use super::routes;
+use super::routes::{self, RoutesOf};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
@@ -110,7 +110,8 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
         name: name?,
     };
     let pools = pools::pools(&map.get("pools"), &mut cluster);
-    cluster.routes = routes::routes(&map.get("routes"), &pools, mode);
+    let of = RoutesOf { servers: known.as_deref(), pools: &pools, directory: &cluster.directory, mode };
+    cluster.routes = routes::routes(&map.get("routes"), &of);
     Some((cluster, pools))
 }
 

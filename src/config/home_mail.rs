@@ -3,17 +3,14 @@
 
 use super::keys;
 use super::reader::{Item, Map};
-use super::settings::{HomeMail, Mode, RouteAction};
+use super::settings::{HomeMail, Mode};
 use super::values::ValueError;
 
 const AGENT: &str = "/icm.nsf/companion?OpenAgent&whoami";
 const LOGIN: &str = "/names.nsf?Login";
 
 /// `on`, or a map with what differs from the defaults.
-pub(super) fn home_mail(item: &Item<'_>, mode: Mode) -> Option<RouteAction> {
-    if !item.is_present() {
-        return None;
-    }
+pub(super) fn home_mail(item: &Item<'_>, mode: Mode) -> Option<HomeMail> {
     if !item.is_map() && !item.boolean()? {
         item.error(ValueError::new("`off` has no meaning here").hint("remove the route"));
         return None;
@@ -24,16 +21,16 @@ pub(super) fn home_mail(item: &Item<'_>, mode: Mode) -> Option<RouteAction> {
                 .hint("with `mode: redirect` browsers send their sessions to the servers only"),
         );
     }
-    let map = if item.is_map() { item.map(keys::HOME_MAIL) } else { return Some(action(AGENT, LOGIN)) };
+    let map = if item.is_map() { item.map(keys::HOME_MAIL) } else { return Some(home(AGENT, LOGIN)) };
     let agent = target(&map, "agent", AGENT);
     if agent == *"/icm.nsf/companion?OpenAgent" {
         map.get("agent").warn("without `&whoami` the companion does not tell who asks");
     }
-    Some(action(&agent, &target(&map, "login", LOGIN)))
+    Some(home(&agent, &target(&map, "login", LOGIN)))
 }
 
-fn action(agent: &str, login: &str) -> RouteAction {
-    RouteAction::HomeMail(HomeMail { agent: agent.into(), login: login.into() })
+fn home(agent: &str, login: &str) -> HomeMail {
+    HomeMail { agent: agent.into(), login: login.into() }
 }
 
 fn target(map: &Map<'_>, key: &str, default: &str) -> String {

@@ -137,9 +137,31 @@ pub(super) const POOL: Section = Section::new(
         "connector_secret_file",
     ],
 );
-pub(super) const ROUTE: Section =
-    Section::new("clusters[].routes[]", &["name", "match", "pool", "home_mail"]);
 pub(super) const HOME_MAIL: Section = Section::new("clusters[].routes[].home_mail", &["agent", "login"]);
+pub(super) const ROUTE: Section = Section::new(
+    "clusters[].routes[]",
+    &[
+        "name",
+        "match",
+        "database",
+        "pool",
+        "servers",
+        "home_mail",
+        "redirect",
+        "respond",
+        "files",
+        "deny",
+        "response_timeout",
+        "body_timeout",
+    ],
+);
+pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
+pub(super) const ROUTE_RESPOND: Section = Section::new(
+    "clusters[].routes[].respond",
+    &["status", "text", "page", "content_type", "retry_after", "headers"],
+);
+pub(super) const ROUTE_FILES: Section =
+    Section::new("clusters[].routes[].files", &["folder", "index", "content_types"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -270,6 +292,9 @@ pub(super) const ALL: &[Section] = &[
     POOL,
     ROUTE,
     HOME_MAIL,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+    ROUTE_FILES,
     MATCH,
     UPSTREAM_TLS,
     SERVERS,

@@ -28,6 +28,7 @@ mod policy;
 mod pools;
 mod reader;
 mod request_match;
+mod route_actions;
 mod routes;
 mod secrets;
 mod servers;

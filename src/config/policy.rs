@@ -101,7 +101,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
 }
 
 /// `off` and 0 mean no limit.
-fn body_timeout(item: &Item<'_>) -> Option<Duration> {
+pub(super) fn body_timeout(item: &Item<'_>) -> Option<Duration> {
     if item.text_is("off") {
         return None;
     }

@@ -6,6 +6,7 @@
 mod escape;
 mod format;
 mod listing;
+pub(crate) mod media_type;
 mod problem;
 mod template;
 

@@ -57,14 +57,15 @@ pub(super) async fn reply(session: &mut Session, ctx: &mut Ctx) -> LocalReply {
         return LocalReply::Rejected(Problem::Internal);
     };
     let cluster = || Some(Arc::clone(&routed.cluster));
+    let redirect = |location| LocalReply::RouteRedirect(Arc::clone(&routed.cluster), 302, location);
     match caller::read(&response) {
-        Ok(Caller::Anonymous) => LocalReply::HomeMail(login(home, request)),
+        Ok(Caller::Anonymous) => redirect(login(home, request)),
         Ok(Caller::User { name, mail }) => {
             let target = mail.as_ref().and_then(|mail| target(&routed.view, mail));
             if target.is_none() {
                 log::debug!(target: "icm::proxy", "home_mail: {}: no mail file of {name:?}", question.url());
             }
-            target.map_or_else(|| LocalReply::Problem(Problem::NoHomeMail, cluster()), LocalReply::HomeMail)
+            target.map_or_else(|| LocalReply::Problem(Problem::NoHomeMail, cluster()), redirect)
         }
         Err(error) => {
             log_unusable(&question, &error);

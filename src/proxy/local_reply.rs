@@ -6,12 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use pingora::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{Proxy, keep_alive};
+use super::static_files::{FileRequest, FoundFile, OpenFile};
+use super::{Proxy, keep_alive, static_files};
+use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
+use crate::domain::rules::local_url;
 use crate::domain::url;
 use crate::edge::pending_responses;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
@@ -36,8 +39,12 @@ pub enum LocalReply {
         /// The URL on the server.
         location: String,
     },
-    /// 302 to the user's mail file, or to the login.
-    HomeMail(String),
+    /// A route sends the browser to another URL.
+    RouteRedirect(Arc<Cluster>, u16, String),
+    /// The fixed response of a route.
+    Fixed(Arc<Cluster>, Arc<FixedResponse>),
+    /// A file of a route's folder.
+    File(Arc<Cluster>, FileRequest),
     /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
@@ -56,9 +63,22 @@ impl LocalReply {
     pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
-            Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
-            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::HomeMail(_) | Self::Options => None,
+            Self::Choice(cluster, ..)
+            | Self::List(cluster, _)
+            | Self::RouteRedirect(cluster, ..)
+            | Self::Fixed(cluster, _)
+            | Self::File(cluster, _) => Some(cluster),
+            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::Options => None,
         }
+    }
+
+    /// HSTS for the response of a route, as servers' responses have it.
+    pub(super) fn hsts_of_route(&self, tls: bool) -> Option<String> {
+        let cluster = match self {
+            Self::RouteRedirect(cluster, ..) | Self::Fixed(cluster, _) | Self::File(cluster, _) => cluster,
+            _ => return None,
+        };
+        cluster.settings.headers.hsts.clone().filter(|_| tls)
     }
 
     /// The reason in the access log; errors have none.
@@ -67,6 +87,9 @@ impl LocalReply {
             Self::RedirectToHttps(..) => Some("https"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
+            Self::RouteRedirect(..) => Some("redirect"),
+            Self::Fixed(..) => Some("respond"),
+            Self::File(..) => Some("files"),
             _ => None,
         }
     }
@@ -83,7 +106,7 @@ impl Proxy {
         reply: LocalReply,
         hsts: Option<&str>,
     ) -> Result<()> {
-        let (mut head, body) = render(session, snapshot, &reply)?;
+        let (mut head, body) = prepare(session, snapshot, &reply).await?;
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -95,7 +118,8 @@ impl Proxy {
         }
         ctx.reply_cluster = reply.cluster().cloned();
         ctx.reply_reason = reply.reason();
-        if let LocalReply::Problem(..) = reply
+        if let LocalReply::Problem(problem, _) = &reply
+            && *problem != Problem::Denied
             && ctx.routed.is_none()
         {
             self.count_outcome(None);
@@ -103,6 +127,10 @@ impl Proxy {
         if let LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) = reply {
             ctx.problem = Some(problem);
         }
+        let body = match body {
+            LocalBody::Bytes(body) => body,
+            LocalBody::File(file) => return file.send(session, head).await,
+        };
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
         if has_body {
@@ -118,6 +146,51 @@ pub(super) fn is_response_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
 }
 
+/// The content of a response.
+enum LocalBody {
+    Bytes(Bytes),
+    File(OpenFile),
+}
+
+async fn prepare(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+) -> Result<(ResponseHeader, LocalBody)> {
+    let LocalReply::File(_, file) = reply else {
+        return render(session, snapshot, reply).map(|(head, body)| (head, LocalBody::Bytes(body)));
+    };
+    let request = session.req_header();
+    let problem = if matches!(request.method, Method::GET | Method::HEAD) {
+        match file.open().await {
+            FoundFile::File(file) => return Ok((file.head(request)?, LocalBody::File(file))),
+            FoundFile::FolderWithoutSlash => {
+                let (head, body) = redirect(302, &with_slash(request.raw_path()))?;
+                return Ok((head, LocalBody::Bytes(body)));
+            }
+            FoundFile::Nothing => Problem::FileNotFound,
+            FoundFile::Unreadable => Problem::Internal,
+        }
+    } else {
+        Problem::MethodNotAllowed
+    };
+    let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let (mut head, body) = page(snapshot.pages.error(&problem, accept))?;
+    if problem == Problem::MethodNotAllowed {
+        head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?;
+    }
+    Ok((head, LocalBody::Bytes(body)))
+}
+
+/// The URL of a folder, on this host.
+fn with_slash(target: &[u8]) -> String {
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, b"")),
+        None => (target, &b""[..]),
+    };
+    local_url(&[path, b"/", query].concat())
+}
+
 fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
@@ -127,7 +200,16 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
         }
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
-        LocalReply::HomeMail(location) => redirect(302, location),
+        LocalReply::RouteRedirect(_, status, location) => {
+            let (mut head, body) = redirect(*status, location)?;
+            if matches!(status, 301 | 308) {
+                head.remove_header(&header::CACHE_CONTROL);
+            }
+            Ok((head, body))
+        }
+        LocalReply::Fixed(_, response) => fixed(request, response),
+        // Made by `prepare`, because it waits for the file.
+        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept)),
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;
@@ -160,6 +242,35 @@ fn empty(status: u16) -> Result<ResponseHeader> {
     head.insert_header(header::SERVER, pages::SERVER_NAME)?;
     head.insert_header(header::CONTENT_LENGTH, "0")?;
     Ok(head)
+}
+
+/// The fixed response of a route; 304 if the client has it already.
+fn fixed(request: &RequestHeader, response: &FixedResponse) -> Result<(ResponseHeader, Bytes)> {
+    let is_page = response.status == 200;
+    let unchanged = is_page
+        && matches!(request.method, Method::GET | Method::HEAD)
+        && static_files::is_unchanged(request, &response.etag, None);
+    let mut head = ResponseHeader::build(if unchanged { 304 } else { response.status }, Some(8))?;
+    head.insert_header(header::SERVER, pages::SERVER_NAME)?;
+    // The next reload may change it.
+    let cache_control = if is_page { "no-cache" } else { "no-store" };
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(cache_control))?;
+    if is_page {
+        head.insert_header(header::ETAG, response.etag.clone())?;
+    }
+    let has_content = !unchanged && response.status != 204;
+    if has_content {
+        head.insert_header(header::CONTENT_TYPE, response.content_type.clone())?;
+        head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
+        head.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
+    }
+    if let Some(seconds) = response.retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    for (name, value) in &response.headers {
+        head.insert_header(name, value.clone())?;
+    }
+    Ok((head, if has_content { response.body.clone() } else { Bytes::new() }))
 }
 
 fn choice(

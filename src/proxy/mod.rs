@@ -2,7 +2,6 @@
 //! which server gets the request.
 
 mod affinity_cookie;
-mod any_server;
 mod attempt;
 mod attempt_result;
 mod authority;
@@ -31,9 +30,11 @@ mod response_deadline;
 mod response_headers;
 mod response_validation;
 pub mod route;
+mod route_action;
 mod route_context;
 pub mod routed;
 mod server_choice;
+mod static_files;
 mod upstream_connection;
 mod user_affinity;
 mod write_cookie;
@@ -168,7 +169,8 @@ impl ProxyHttp for Proxy {
             accepted => accepted,
         };
         if let Err(reply) = accepted {
-            self.reply(session, ctx, &snapshot, reply, None).await?;
+            let hsts = reply.hsts_of_route(client.tls);
+            self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await?;
             return Ok(true);
         }
         if let Some(routed) = &ctx.routed {

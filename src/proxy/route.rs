@@ -9,10 +9,11 @@ use pingora_http::RequestHeader;
 
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
+use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::Routed;
-use super::{any_server, request_cookies, request_facts, user_affinity};
-use crate::config::settings::{OpenServer, Route, RouteAction};
+use super::{request_cookies, request_facts, user_affinity};
+use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
@@ -22,34 +23,67 @@ use crate::state::{Cluster, ClusterView, Snapshot};
 
 pub use super::route_context::{TargetUri, origin_form};
 
-/// Finds cluster, database and user.
-///
-/// # Errors
-/// The response to a request that goes to no server.
+/// What routing found.
+#[derive(Debug)]
+pub struct Routing {
+    /// The route that the request took, also if it is answered here.
+    pub route: Option<TakenRoute>,
+    /// Where the request goes, or the response to one that goes to no server.
+    pub result: Result<Box<Routed>, LocalReply>,
+}
+
+/// A route and the cluster that has it, whose servers need not be those that the route leads to.
+#[derive(Clone, Debug)]
+pub struct TakenRoute {
+    /// The route as it is configured.
+    pub route: Arc<Route>,
+    /// The cluster of the host.
+    pub cluster: Arc<Cluster>,
+}
+
+/// Finds cluster, route, database and user.
 pub fn route(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
     client: Option<IpAddr>,
-) -> Result<Box<Routed>, LocalReply> {
+) -> Routing {
     let target = url::parse(uri.target);
     if let Some(hazard) = target.hazard {
-        return Err(LocalReply::Problem(problem_of(hazard), None));
+        return Routing { route: None, result: Err(LocalReply::Problem(problem_of(hazard), None)) };
     }
     let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
-        return Err(LocalReply::Problem(Problem::Misdirected, None));
+        return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
-    let route = find_route(&cluster, head, uri, &target, client);
-    if let Some(route) = &route {
-        let any_server_of = match &route.action {
-            RouteAction::Pool(number) => snapshot.clusters.get(cluster.settings.first_pool + number),
-            RouteAction::HomeMail(_) => Some(&cluster),
-            _ => None,
+    let Some(route) = find_route(&cluster, head, uri, &target, client) else {
+        let destination = Destination { cluster, view, named_target: None };
+        return Routing {
+            route: None,
+            result: find_servers(snapshot, head, uri, &target, destination, None),
         };
-        if let Some(cluster) = any_server_of {
-            return Ok(any_server::route(snapshot, cluster, Arc::clone(route), head, uri));
-        }
-    }
+    };
+    let taken = TakenRoute { route: Arc::clone(&route), cluster: Arc::clone(&cluster) };
+    let result = route_action::take(snapshot, &route, Destination { cluster, view, named_target: None }, uri)
+        .and_then(|mut destination| match destination.named_target.take() {
+            Some(named) => find_servers(snapshot, head, uri, &url::parse(&named), destination, Some(route)),
+            None => find_servers(snapshot, head, uri, &target, destination, Some(route)),
+        });
+    Routing { route: Some(taken), result }
+}
+
+/// Finds database and user.
+///
+/// # Errors
+/// The response to a request that goes to no server.
+fn find_servers(
+    snapshot: &Arc<Snapshot>,
+    head: &RequestHeader,
+    uri: TargetUri<'_>,
+    target: &Target<'_>,
+    destination: Destination,
+    route: Option<Arc<Route>>,
+) -> Result<Box<Routed>, LocalReply> {
+    let Destination { cluster, view, .. } = destination;
     let command = target.command.server_command();
     if target.database.is_none()
         && command == Some(ServerCommand::OpenServer)
@@ -59,11 +93,15 @@ pub fn route(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let context = RouteContext { cluster: &cluster, view: &view, head, uri, target: &target, port };
+    let context =
+        RouteContext { cluster: &cluster, view: &view, head, uri, target, port, route: route.as_deref() };
     let cookies = request_cookies::read(&cluster, &view, head);
     let rewrites_cookies = cookies.rewrites_cookies;
     let database = find_database(&context, &cookies.entries)?;
-    let class = cluster.commands.classify(&target);
+    let class = match cluster.pool_tag {
+        Some(_) => class_in_pool(&cluster, head),
+        None => cluster.commands.classify(target),
+    };
     let affinity = user_affinity::find(&context, &database, class, cookies);
     Ok(Box::new(Routed {
         snapshot: Arc::clone(snapshot),
@@ -74,7 +112,10 @@ pub fn route(
         database,
         affinity,
         class,
-        request_class: request_class(&target, class),
+        request_class: match cluster.pool_tag {
+            Some(_) => request_class_in_pool(class),
+            None => request_class(target, class),
+        },
         is_logout: command == Some(ServerCommand::Logout),
         rewrites_cookies,
         has_hop_by_hop_fields: true,
@@ -138,6 +179,18 @@ fn choose_cluster(
         target.database.as_ref().and_then(|_| holder_of(target))
     };
     found.or_else(|| Some((Arc::clone(first), first.view.load_full())))
+}
+
+/// In a pool the method alone says what a request does to data: its URLs are not Domino's.
+fn class_in_pool(pool: &Cluster, head: &RequestHeader) -> RequestSafety {
+    match pool.settings.failover.retry_methods.contains(&head.method) {
+        true => RequestSafety::Safe,
+        false => RequestSafety::Unsafe,
+    }
+}
+
+fn request_class_in_pool(class: RequestSafety) -> RequestClass {
+    if class == RequestSafety::Safe { RequestClass::Document } else { RequestClass::Agent }
 }
 
 fn request_class(target: &Target<'_>, class: RequestSafety) -> RequestClass {

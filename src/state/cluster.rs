@@ -23,6 +23,7 @@ use crate::domain::cluster::{
 };
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
+use crate::telemetry::statistics::request_counter::RequestCounter;
 use crate::util::clock;
 
 /// A running cluster; replaced by every reload.
@@ -41,6 +42,8 @@ pub struct Cluster {
     /// Reads from Domino: directory, Server documents, statistics, probes.
     pub(crate) client: DominoClient,
     pub(crate) persistent_state: Arc<PersistentState>,
+    /// The requests that took each route, in the order of the routes.
+    pub(crate) route_requests: Vec<Arc<RequestCounter>>,
     /// The current view; a request loads it once.
     pub view: ArcSwap<ClusterView>,
     /// Notified after each change of servers or addresses, for the one task that polls the sources of its servers.
@@ -116,6 +119,8 @@ impl Cluster {
         let cookies =
             cookies.with_style(affinity.session_cookie_style).with_siblings(&settings.sibling_cookies);
         let client = upstream_client(&settings, process);
+        let counter = |route: &Arc<settings::Route>| persistent_state.route_counter(&route.name);
+        let route_requests = settings.routes.iter().map(counter).collect();
         let cluster = Self {
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
@@ -133,6 +138,7 @@ impl Cluster {
             view_inputs: Mutex::new(view_inputs),
             peers,
             persistent_state,
+            route_requests,
             settings,
         };
         let mut transitions = cluster.rebuild_view(join_probes);

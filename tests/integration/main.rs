@@ -43,6 +43,7 @@ mod cli {
 
 mod docs {
     mod companion;
+    mod examples;
     mod guide;
     mod readme;
     mod references;
@@ -126,6 +127,8 @@ mod routing {
     mod pools;
     mod redirect;
     mod request_targets;
+    mod routes;
+    mod static_files;
 }
 
 mod selection {

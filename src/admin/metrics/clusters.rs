@@ -19,6 +19,12 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             out.sample(&[("cluster", *name), ("reason", reason)], count);
         }
     }
+    out.counter("icm_route_requests_total", "Requests that took each route");
+    for (name, cluster) in &clusters {
+        for (route, requests) in cluster.settings.routes.iter().zip(&cluster.route_requests) {
+            out.sample(&[("cluster", *name), ("route", &*route.name)], requests.total());
+        }
+    }
     server_documents(out, &clusters);
     let with_directory: Vec<_> =
         clusters.iter().copied().filter(|(_, cluster)| !cluster.settings.is_pool()).collect();

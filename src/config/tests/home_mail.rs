@@ -8,7 +8,7 @@ fn of(value: &str) -> Result<HomeMail, String> {
     let text = cluster(&format!("    routes: [{{ match: {{ path: /mail }}, home_mail: {value} }}]\n"));
     match load(&text) {
         Ok(loaded) => match &loaded.settings.clusters[0].routes[0].action {
-            RouteAction::HomeMail(home) => Ok(home.clone()),
+            RouteAction::HomeMail(home) => Ok((**home).clone()),
             other => panic!("{other:?}"),
         },
         Err(errors) => Err(ConfigErrors(errors).to_string()),

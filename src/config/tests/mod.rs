@@ -8,4 +8,5 @@ mod home_mail;
 mod ignored_keys;
 mod places;
 mod pools;
+mod routes;
 mod support;

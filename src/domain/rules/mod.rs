@@ -2,7 +2,11 @@
 //! the same way, and as Domino opens it.
 
 mod glob;
+mod redirect_target;
 mod request_match;
+mod request_path;
 
 pub use glob::Glob;
+pub use redirect_target::{RedirectTarget, RedirectTargetError, local_url};
 pub use request_match::{RequestFacts, RequestFields, RequestMatch};
+pub use request_path::{after_segments, file_path};

@@ -7,6 +7,7 @@ pub(crate) mod accept_queue;
 mod clients;
 mod connections;
 mod rates;
+pub mod request_counter;
 mod shards;
 pub mod traffic;
 

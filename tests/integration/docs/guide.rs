@@ -119,7 +119,7 @@ impl Page {
 fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let etc = dir.path().join("etc");
-    for folder in ["etc/tls", "etc/shared", "etc/pages", "lib", "run", "log"] {
+    for folder in ["etc/tls", "etc/shared", "etc/pages", "lib", "run", "log", "www/acme/downloads"] {
         std::fs::create_dir_all(dir.path().join(folder)).unwrap();
     }
     let made = acme.ca_file.parent().unwrap();
@@ -141,6 +141,7 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
         ("companion-token", "k3yR7uPqk3yR7uPq"),
         ("password", "reader"),
         ("connector", "c0nnect0r"),
+        ("maintenance.html", "<!doctype html><title>Maintenance</title>"),
         ("affinity.key", key),
         ("shared/affinity.key", key),
         (
@@ -157,7 +158,8 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
 fn with_test_folders(yaml: &str, dir: &Path) -> String {
     let dir = dir.display();
     let moved = yaml.replace("/etc/icm", &format!("{dir}/etc"));
-    let moved = moved.replace("/var/lib/icm", &format!("{dir}/lib"));
+    let moved =
+        moved.replace("/var/lib/icm", &format!("{dir}/lib")).replace("/var/www", &format!("{dir}/www"));
     moved.replace("/run/icm", &format!("{dir}/run")).replace("/var/log/icm", &format!("{dir}/log"))
 }
 
