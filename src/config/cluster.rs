@@ -47,7 +47,7 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
         first_pool += pools.len();
     }
     for pool in pools.iter().flatten() {
-        if let Some(other) = names.insert(pool.name.to_lowercase(), "a pool".to_owned()) {
+        if let Some(other) = names.get(&pool.name.to_lowercase()) {
             item.error_at_key(ValueError::new(format!("`{}` is a pool and the name of {other}", pool.name)));
         }
     }
