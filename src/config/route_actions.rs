@@ -12,7 +12,7 @@ use super::reader::{Item, Map};
 use super::settings::{FixedResponse, RouteRedirect, StaticFiles};
 use super::values::ValueError;
 use crate::domain::rules::RedirectTarget;
-use crate::pages::media_type;
+use crate::util::media_type;
 
 /// The page stays in memory.
 const MAX_PAGE_BYTES: u64 = 1 << 20;

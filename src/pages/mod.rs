@@ -6,7 +6,6 @@
 mod escape;
 mod format;
 mod listing;
-pub(crate) mod media_type;
 mod problem;
 mod template;
 

@@ -7,8 +7,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::client_info::ClientInfo;
-use super::route::TakenRoute;
-use super::routed::Routed;
+use super::routed::{Routed, TakenRoute};
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
 use crate::edge::login_connections::ConnectionLogin;

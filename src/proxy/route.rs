@@ -11,7 +11,7 @@ use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
-use super::routed::Routed;
+use super::routed::{Routed, TakenRoute};
 use super::{request_cookies, request_facts, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
@@ -23,22 +23,13 @@ use crate::state::{Cluster, ClusterView, Snapshot};
 
 pub use super::route_context::{TargetUri, origin_form};
 
-/// What routing found.
+/// What routing made of a request.
 #[derive(Debug)]
 pub struct Routing {
     /// The route that the request took, also if it is answered here.
     pub route: Option<TakenRoute>,
     /// Where the request goes, or the response to one that goes to no server.
     pub result: Result<Box<Routed>, LocalReply>,
-}
-
-/// A route and the cluster that has it, whose servers need not be those that the route leads to.
-#[derive(Clone, Debug)]
-pub struct TakenRoute {
-    /// The route as it is configured.
-    pub route: Arc<Route>,
-    /// The cluster of the host.
-    pub cluster: Arc<Cluster>,
 }
 
 /// Finds cluster, route, database and user.

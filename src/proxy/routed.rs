@@ -16,6 +16,15 @@ use crate::domain::url::RequestSafety;
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, ClusterView, Snapshot};
 
+/// A route and the cluster that has it, whose servers need not be those that the route leads to.
+#[derive(Clone, Debug)]
+pub struct TakenRoute {
+    /// The route as it is configured.
+    pub route: Arc<Route>,
+    /// The cluster of the host.
+    pub cluster: Arc<Cluster>,
+}
+
 /// The result of routing.
 #[derive(Debug)]
 pub struct Routed {

@@ -22,8 +22,8 @@ use crate::domain::directory::db_path::{self, FoldBuffer};
 use crate::domain::rules::{RequestMatch, file_path};
 use crate::edge::pending_responses;
 use crate::edge::raw_request::field_values;
-use crate::pages::{self, media_type};
-use crate::util::clock;
+use crate::pages;
+use crate::util::{clock, media_type};
 
 /// A larger file is read in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -85,7 +85,7 @@ impl FileRequest {
         }
     }
 
-    /// Opens the file.
+    /// Opens the file, if there is one that may be sent.
     pub(super) async fn open(&self) -> FoundFile {
         let Some(path) = self.path.clone() else { return FoundFile::Nothing };
         let (files, names_folder) = (Arc::clone(&self.files), self.names_folder);

@@ -6,6 +6,7 @@ pub(crate) mod control_chars;
 pub mod crypto;
 pub(crate) mod host;
 pub(crate) mod ip_text;
+pub(crate) mod media_type;
 pub(crate) mod percent;
 pub(crate) mod reused_buffer;
 pub(crate) mod socket_fd;

@@ -115,7 +115,7 @@ pub struct FixedResponse {
 /// `files`: a folder whose files are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticFiles {
-    /// The folder.
+    /// Where the files are.
     pub folder: PathBuf,
     /// The file that stands for a folder; `None`: folders are not found.
     pub index: Option<Box<str>>,

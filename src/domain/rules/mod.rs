@@ -1,5 +1,5 @@
-//! Which requests a rule of the configuration means: one matcher for routes and access rules, so that both read a URL in
-//! the same way, and as Domino opens it.
+//! Which requests a rule of the configuration means, and what it reads from their URLs: one matcher for routes and access
+//! rules, so that both read a URL in the same way, and as Domino opens it.
 
 mod glob;
 mod redirect_target;

@@ -46,7 +46,7 @@ pub enum RedirectTargetError {
 }
 
 impl RedirectTarget {
-    /// Reads a target.
+    /// Reads a URL or a path with placeholders.
     ///
     /// # Errors
     /// Where it is no URL, or where a request could decide to which host it leads.

@@ -10,7 +10,7 @@ use super::shards::PerThread;
 pub struct RequestCounter(PerThread<AtomicU64>);
 
 impl RequestCounter {
-    /// Counts one request.
+    /// Adds one request of this thread.
     pub fn count(&self) {
         self.0.this_thread().fetch_add(1, Relaxed);
     }

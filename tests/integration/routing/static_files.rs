@@ -96,7 +96,7 @@ fn files_below_the_folder_are_sent_and_nothing_else_is() {
         "/site/docs/%2Egit/config",
         "/site/outside.txt",
         "/site/up/secret.txt",
-        "/site/up/www/index.html",
+        "/site/up/secret.txt/",
         "/site/loop",
         "/site/pipe",
         "/site/empty/",
