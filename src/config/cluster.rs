@@ -15,9 +15,8 @@ use super::routes::{self, RoutesOf};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
-    UpstreamScheme, UpstreamTls,
 };
-use super::tls;
+use super::upstream;
 use super::values::{self, ValueError};
 
 pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
@@ -65,13 +64,13 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
     }
     let name = map.required("name").text();
     let mode = map.get("mode").choice(&[("proxy", Mode::Proxy), ("redirect", Mode::Redirect)]);
-    let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), upstream_scheme(&map.get("upstream_scheme")));
+    let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), upstream::scheme(&map.get("upstream_scheme")));
     let mut availability = availability::of_cluster(&map.get("availability"));
     let defaults = ClusterDefaults { mode, scheme, availability: &availability };
     let (mut servers, known) = servers::servers(&map.required("servers"), &defaults);
     let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
     companion::finish(&map, scheme, &mut availability, &mut servers, &directory);
-    let upstream_tls = upstream_tls(&map.get("upstream_tls"));
+    let upstream_tls = upstream::tls(&map.get("upstream_tls"));
     let unknown = [("any", UnknownDatabase::Any), ("not_found", UnknownDatabase::NotFound)];
     let ambiguous = [
         ("choose", AmbiguousPath::Choose),
@@ -130,24 +129,4 @@ fn hostnames(map: &Map<'_>) -> Vec<HostPattern> {
         item.warn("an empty list serves all other names, as if the key were absent");
     }
     list
-}
-
-pub(super) fn upstream_scheme(item: &Item<'_>) -> UpstreamScheme {
-    let schemes =
-        [("http", UpstreamScheme::Http), ("https", UpstreamScheme::Https), ("same", UpstreamScheme::Same)];
-    item.choice(&schemes).unwrap_or(UpstreamScheme::Http)
-}
-
-pub(super) fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
-    let map = item.map(keys::UPSTREAM_TLS);
-    let authorities = tls::authorities(&map.get("ca_file"));
-    let tls = UpstreamTls {
-        ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
-        ca: authorities.map(|(_, list)| list),
-        verify: map.get("verify").boolean().unwrap_or(true),
-    };
-    if !tls.verify {
-        item.warn("verify: false means that any server may pose as a member");
-    }
-    tls
 }

@@ -38,6 +38,7 @@ mod tests;
 mod tls;
 mod top;
 mod tree;
+mod upstream;
 mod value_error;
 mod values;
 

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use super::availability;
-use super::cluster;
 use super::keys;
 use super::policy::{self, AffinityDefaults};
 use super::reader::{Item, Map};
@@ -13,6 +12,7 @@ use super::settings::{
     Availability, CatchUp, ClusterSettings, Directory, Entries, Freshness, FreshnessSource, Mode, Servers,
     UnknownDatabase,
 };
+use super::upstream;
 use super::values::ValueError;
 use crate::domain::affinity::session_cookies::{login_cookie_name, write_cookie_name};
 
@@ -65,7 +65,7 @@ fn pool(item: &Item<'_>, cluster: &ClusterSettings) -> Option<ClusterSettings> {
         return None;
     }
     let name = map.required("name").parsed("a name such as `drapi`", name);
-    let scheme = cluster::upstream_scheme(&map.get("upstream_scheme"));
+    let scheme = upstream::scheme(&map.get("upstream_scheme"));
     let availability = availability::of_cluster(&map.get("availability"));
     let defaults = ClusterDefaults { mode: Mode::Proxy, scheme, availability: &availability };
     let (servers, _) = servers::servers(&map.required("servers"), &defaults);
@@ -84,11 +84,7 @@ fn pool(item: &Item<'_>, cluster: &ClusterSettings) -> Option<ClusterSettings> {
         hostnames: Vec::new(),
         mode: Mode::Proxy,
         upstream_scheme: scheme,
-        upstream_tls: if tls.is_present() {
-            cluster::upstream_tls(&tls)
-        } else {
-            cluster.upstream_tls.clone()
-        },
+        upstream_tls: if tls.is_present() { upstream::tls(&tls) } else { cluster.upstream_tls.clone() },
         directory: Directory::Static(Entries::default()),
         probe: policy::probe(&map.get("probe")),
         failover: policy::failover(&failover),

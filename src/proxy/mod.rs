@@ -159,6 +159,7 @@ impl ProxyHttp for Proxy {
         ctx.client = client;
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
+                routed.certificate = client_info::certificate_of(session, listener);
                 login_form::read(session, &mut routed).await?;
                 self.accept(session, ctx, routed)
             }

@@ -98,6 +98,7 @@ fn find_servers(
         snapshot: Arc::clone(snapshot),
         authority: uri.authority.into(),
         tls: uri.tls,
+        certificate: None,
         port,
         exchange: ConnectionKind::Request,
         database,

@@ -111,6 +111,8 @@ impl FileRequest {
 fn find(files: &StaticFiles, path: &Path, names_folder: bool) -> std::io::Result<FoundFile> {
     let nothing_if_absent = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => Ok(FoundFile::Nothing),
+        // Links in a circle.
+        _ if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => Ok(FoundFile::Nothing),
         _ => Err(error),
     };
     let found = || -> std::io::Result<FoundFile> {

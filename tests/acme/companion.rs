@@ -27,7 +27,7 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
     if !settings.companion {
         return None;
     }
-    let user = login::requester(cluster, server, &request.head);
+    let user = login::requester(cluster, server, request);
     if request.url.argument("whoami").is_some() {
         let about = json!({ "cookie": request.head.header("cookie"), "host": request.head.header("host"),
             "authorization": request.head.header("authorization"),
@@ -35,7 +35,7 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
         server.companion_calls.lock().unwrap().push(about);
     }
     if (settings.companion_login && user == Requester::Anonymous) || user == Requester::Rejected {
-        return Some(login::login_required(cluster, &user, &request.head.target));
+        return Some(login::login_required(cluster, server, &user, &request.head.target));
     }
     match settings.companion_trap {
         Some(CompanionTrap::Html) => return Some(login::form(&request.head.target, "")),

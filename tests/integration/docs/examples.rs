@@ -34,7 +34,7 @@ fn promises(file: &str) -> &'static [Example] {
             (WWW, "GET", "/admin/ui/", 200, "pool drapi"),
             (WWW, "GET", "/keep", 200, "pool drapi"),
             (WWW, "GET", "/metrics", 200, "pool drapi-metrics"),
-            (WWW, "GET", "/keepsake.nsf", 404, "Domino"),
+            (WWW, "GET", "/keepsake.nsf", 404, "X-Acme-Server"),
             (WWW, "GET", "/sales/orders.nsf", 200, "Acme"),
         ],
         "traveler-verse-nomad.yaml" => &[

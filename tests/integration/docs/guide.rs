@@ -21,12 +21,13 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("README.md", "sh not-here", 1),             // git clone
     ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
     ("docs/availability.md", "vb", 1),           // an agent in LotusScript
-    ("docs/companion.md", "json", 1),            // an answer, which `companion.rs` compares with the schema
-    ("docs/companion.md", "vb", 1),              // an import in the Notes client
+    ("docs/companion.md", "json", 2), // answers, of which `companion.rs` compares one with the schema
+    ("docs/companion.md", "vb", 1),   // an import in the Notes client
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
-    ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
-    ("docs/maintenance.md", "sh not-here", 1),   // restarts servers
+    ("docs/install.md", "sh not-here", 3), // packages, systemd, docker
+    ("docs/maintenance.md", "sh not-here", 1), // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
+    ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
     ("docs/upgrade.md", "sh not-here", 2),  // replaces the installed program
