@@ -298,7 +298,7 @@ fn is_page_of_pool<H: ResponseHead>(head: &H) -> bool {
     let is_success = matches!(status.as_u16(), 101 | 200..=303 | 305..=399);
     let value = head.first(ResponseField::ContentType).unwrap_or_default();
     let is = |name: &&[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    is_success && !STATIC_TYPES.iter().any(|name| is(name))
+    is_success && !STATIC_TYPES.iter().any(is)
 }
 
 fn path_of(target: &[u8]) -> &[u8] {
