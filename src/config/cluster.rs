@@ -18,6 +18,7 @@ use super::settings::{
 };
 use super::tls;
 use super::values::{self, ValueError};
+use crate::domain::select::CrossSites;
 
 pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
     let items = item.list();
@@ -78,12 +79,18 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let connector = map.get("connector_secret_file");
     let routes_of = RoutesOf { servers: known.as_deref(), directory: &directory };
     let routes = routes::routes(&map.get("routes"), &routes_of);
+    let crossings = [
+        ("when_unavailable", CrossSites::WhenUnavailable),
+        ("when_busy", CrossSites::WhenBusy),
+        ("never", CrossSites::Never),
+    ];
     Some(ClusterSettings {
         hostnames: hostnames(&map),
         mode,
         upstream_scheme: scheme,
         upstream_tls,
         servers,
+        cross_sites: map.get("cross_sites").choice(&crossings).unwrap_or_default(),
         directory,
         probe: policy::probe(&map.get("probe")),
         failover: policy::failover(&map.get("failover")),

@@ -50,6 +50,7 @@ pub(super) const TOP: Section = Section::new(
     &[
         "pingora",
         "get_configuration_from",
+        "site",
         "listeners",
         "state_dir",
         "limits",
@@ -105,6 +106,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "mode",
         "upstream_scheme",
         "upstream_tls",
+        "cross_sites",
         "servers",
         "directory",
         "probe",
@@ -136,8 +138,11 @@ pub(super) const ROUTE: Section = Section::new(
         "deny",
         "response_timeout",
         "body_timeout",
+        "headers",
     ],
 );
+pub(super) const ROUTE_HEADERS: Section =
+    Section::new("clusters[].routes[].headers", &["set", "remove", "to_server"]);
 pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
 pub(super) const ROUTE_RESPOND: Section = Section::new(
     "clusters[].routes[].respond",
@@ -169,6 +174,7 @@ pub(super) const SERVER: Section = Section::new(
         "server_availability_threshold",
         "server_restricted",
         "server_max_users",
+        "site",
         "connector_headers",
         "availability",
     ],
@@ -185,6 +191,7 @@ pub(super) const NAMES_COLUMNS: Section = Section::new(
         "http_status",
         "https_port",
         "https_status",
+        "site",
     ],
 );
 pub(super) const AUTH: Section =
@@ -255,8 +262,12 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
     "clusters[].limits",
     &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
 );
-pub(super) const HEADERS: Section =
-    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+pub(super) const HEADERS: Section = Section::new(
+    "clusters[].headers",
+    &["host", "via", "hsts", "expose_server", "set", "remove", "to_server", "request_id"],
+);
+pub(super) const HEADERS_TO_SERVER: Section =
+    Section::new("clusters[].headers.to_server", &["set", "remove"]);
 
 pub(super) const ALL: &[Section] = &[
     TOP,
@@ -274,6 +285,7 @@ pub(super) const ALL: &[Section] = &[
     PROXY,
     CLUSTER,
     ROUTE,
+    ROUTE_HEADERS,
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_FILES,
@@ -297,4 +309,5 @@ pub(super) const ALL: &[Section] = &[
     AFFINITY,
     CLUSTER_LIMITS,
     HEADERS,
+    HEADERS_TO_SERVER,
 ];

@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
+mod header_edits;
 mod ignored_keys;
 mod keys;
 mod pingora;
@@ -31,6 +32,7 @@ mod routes;
 mod secrets;
 mod servers;
 pub mod settings;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -219,6 +221,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         pingora: Arc::new(server_conf),
         upstream_ca,
         pid_file,
+        site: top.get("site").site(),
         listeners,
         state_dir,
         limits: top::limits(&top.get("limits")),
@@ -234,6 +237,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     if !document.load.failed() {
         top::cross_check(&top, &settings);
         ignored_keys::warn(&top);
+        sites::check(&top, &settings);
     }
     Some(settings)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::directory_entries::server;
 use super::file_access::{self, Named, OwnFile};
+use super::header_edits;
 use super::keys;
 use super::policy;
 use super::reader::{Item, Map};
@@ -75,6 +76,7 @@ fn route(item: &Item<'_>, number: usize, of: &RoutesOf<'_>) -> Route {
         servers: names.collect(),
         response_timeout: map.get("response_timeout").period(),
         body_timeout: body_timeout.is_present().then(|| policy::body_timeout(&body_timeout)),
+        headers: header_edits::header_rules(&map.get("headers").map(keys::ROUTE_HEADERS)),
         action: action(&map, of),
     }
 }
@@ -90,6 +92,11 @@ fn action(map: &Map<'_>, of: &RoutesOf<'_>) -> RouteAction {
         for other in SERVER_KEYS.into_iter().filter(|other| map.has(other)) {
             let problem = ValueError::new(format!("cannot stand beside `{key}`, which needs no server"));
             map.get(other).error_at_key(problem.hint("remove one of them"));
+        }
+        let to_server = map.get("headers").map_quietly(keys::ROUTE_HEADERS).get("to_server");
+        if to_server.is_present() {
+            let problem = ValueError::new(format!("cannot stand beside `{key}`, which needs no server"));
+            to_server.error_at_key(problem.hint("remove it"));
         }
     }
     let item = map.get(key);

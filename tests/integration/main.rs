@@ -86,6 +86,7 @@ mod follow {
 mod http {
     mod bodies;
     mod connection_logins;
+    mod header_edits;
     mod headers;
     mod http2;
     mod http2_floods;
@@ -137,6 +138,7 @@ mod selection {
     mod probes;
     mod rules;
     mod server_documents;
+    mod sites;
     mod statpub;
 }
 

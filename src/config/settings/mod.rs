@@ -9,15 +9,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file_access::FileAccess;
+use crate::domain::cluster::SiteName;
 
 mod auth;
 mod cluster;
+mod headers;
 mod policy;
 mod routes;
 mod servers;
 
 pub use auth::*;
 pub use cluster::*;
+pub use headers::*;
 pub use policy::*;
 pub use routes::*;
 pub use servers::*;
@@ -33,6 +36,8 @@ pub struct Settings {
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
     /// `pingora.pid_file`. Unlike Pingora, we also write it in the foreground.
     pub pid_file: Option<PathBuf>,
+    /// Where this ICM is; `None`: at no particular place. Other ICMs never get it.
+    pub site: Option<SiteName>,
     /// The listeners for browsers; at least one.
     pub listeners: Vec<Listener>,
     /// Where restrictions and a generated affinity key are kept.

@@ -8,4 +8,5 @@ mod errors;
 mod ignored_keys;
 mod places;
 mod routes;
+mod sites_and_headers;
 mod support;
