@@ -36,6 +36,7 @@ mod sites;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_protocol;
 mod top;
 mod tree;
 mod value_error;

@@ -10,3 +10,4 @@ mod places;
 mod routes;
 mod sites_and_headers;
 mod support;
+mod tls;
