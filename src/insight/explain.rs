@@ -191,8 +191,8 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     add_unknown_servers(explanation, routed);
     add_own_write(explanation, routed, decision.chosen());
-    add_certificate_note(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
+    add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -243,23 +243,6 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
     }
 }
 
-/// Whether the chosen server would get the certificate of a client that shows one.
-fn add_certificate_note(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
-    let Some(entry) = chosen.and_then(|server| routed.view.server(server)) else { return };
-    if routed.cluster.settings.exposure_of(&entry.config).is_none() {
-        return;
-    }
-    let name = &entry.config.name;
-    explanation.notes.push(match routed.port {
-        Port::Https => format!(
-            "{name} gets the certificate of a client that shows one (connector_headers: client_certificate)"
-        ),
-        Port::Http => {
-            format!("{name} gets no certificate of a client: this request would reach it without TLS")
-        }
-    });
-}
-
 /// Notes that the request leaves the site of this ICM, or that it may not.
 fn add_crossing(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
     let Some(own) = routed.cluster.site.as_ref().filter(|_| routed.view.has_other_sites) else { return };
@@ -280,6 +263,23 @@ fn add_crossing(explanation: &mut Explanation, routed: &Routed, decision: &Decis
     };
     let other = entry.config.site.as_ref().map_or("-", SiteName::as_str);
     explanation.notes.push(format!("the request crosses from site {own} to site {other}: {because}"));
+}
+
+/// Whether the chosen server would get the certificate of a client that shows one.
+fn add_certificate_note(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    let Some(entry) = chosen.and_then(|server| routed.view.server(server)) else { return };
+    if routed.cluster.settings.exposure_of(&entry.config).is_none() {
+        return;
+    }
+    let name = &entry.config.name;
+    explanation.notes.push(match routed.port {
+        Port::Https => format!(
+            "{name} gets the certificate of a client that shows one (connector_headers: client_certificate)"
+        ),
+        Port::Http => {
+            format!("{name} gets no certificate of a client: this request would reach it without TLS")
+        }
+    });
 }
 
 fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {

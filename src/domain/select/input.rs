@@ -30,7 +30,7 @@ pub enum CrossSites {
     WhenUnavailable,
     /// Also when those of the own site are all set aside.
     WhenBusy,
-    /// Never.
+    /// Never, even if no server is left.
     Never,
 }
 

@@ -63,7 +63,7 @@ pub struct ClusterSimulation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerShare {
     pub server: String,
-    /// Where it is.
+    /// Where it is, by `site`; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
     pub now: String,
