@@ -100,6 +100,10 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         }
         println!("{}", text_of(cluster, "name"));
         print_directory(cluster);
+        let site = cluster.get("site").cloned().unwrap_or_default();
+        if site.get("crossing_since").is_some_and(Value::is_u64) {
+            println!("new users go to another site: no server of site {} takes them", text_of(&site, "own"));
+        }
         for text in list(cluster, "not_read") {
             println!("{}", text.as_str().unwrap_or_default());
         }
@@ -145,17 +149,12 @@ fn print_directory(cluster: &Value) {
 fn servers(servers: &[Value]) -> TextTable {
     let answered = |server: &Value| server.get("counters").and_then(|c| number(c, "answered")).unwrap_or(0.0);
     let all: f64 = servers.iter().map(answered).sum();
-    let mut table = TextTable::new(&[
-        "server",
-        "state",
-        "for",
-        ">index/thr",
-        ">age",
-        "source",
-        ">in flight",
-        ">share",
-        "why",
-    ]);
+    // A column only where there are sites.
+    let has_sites = servers.iter().any(|server| !text_of(server, "site").is_empty());
+    let sites: &[&str] = if has_sites { &["site"] } else { &[] };
+    let columns = ["server", "state", "for", ">index/thr", ">age", "source", ">in flight", ">share", "why"];
+    let [server, rest @ ..] = columns;
+    let mut table = TextTable::new(&[&[server], sites, &rest].concat());
     for server in servers {
         let threshold = number(server, "threshold").unwrap_or(0.0);
         let (index, age, source) = match (number(server, "index"), number(server, "observed_index")) {
@@ -184,8 +183,9 @@ fn servers(servers: &[Value]) -> TextTable {
             let waits: Vec<&str> = list(gate, "waiting_for").iter().filter_map(Value::as_str).collect();
             why.push_str(&format!("; waits: {}", waits.join("; ")));
         }
-        table.row(vec![
-            text_of(server, "name"),
+        let mut row = vec![text_of(server, "name")];
+        row.extend(has_sites.then(|| text_of(server, "site")));
+        row.extend([
             text_of(server, "state"),
             ago(server, "since_ms"),
             index,
@@ -195,6 +195,7 @@ fn servers(servers: &[Value]) -> TextTable {
             share,
             why,
         ]);
+        table.row(row);
     }
     table
 }

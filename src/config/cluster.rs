@@ -18,6 +18,7 @@ use super::settings::{
 };
 use super::upstream;
 use super::values::{self, ValueError};
+use crate::domain::select::CrossSites;
 
 pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
     let items = item.list();
@@ -82,6 +83,11 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
     let connector = map.get("connector_secret_file");
+    let crossings = [
+        ("when_unavailable", CrossSites::WhenUnavailable),
+        ("when_busy", CrossSites::WhenBusy),
+        ("never", CrossSites::Never),
+    ];
     let mut cluster = ClusterSettings {
         pool_of: None,
         first_pool: 0,
@@ -91,6 +97,7 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
         upstream_scheme: scheme,
         upstream_tls,
         servers,
+        cross_sites: map.get("cross_sites").choice(&crossings).unwrap_or_default(),
         directory,
         probe: policy::probe(&map.get("probe")),
         failover: policy::failover(&map.get("failover")),

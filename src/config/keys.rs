@@ -50,6 +50,7 @@ pub(super) const TOP: Section = Section::new(
     &[
         "pingora",
         "get_configuration_from",
+        "site",
         "listeners",
         "state_dir",
         "limits",
@@ -65,10 +66,15 @@ pub(super) const FOLLOW: Section = Section::new(
     "get_configuration_from",
     &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under", "allow_caches_under"],
 );
-pub(super) const LISTENER: Section =
-    Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
-pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_certificates"]);
+pub(super) const LISTENER: Section = Section::new(
+    "listeners[]",
+    &["address", "redirect_to_https", "trusted_proxies", "proxy_protocol", "tls"],
+);
+pub(super) const PROXY_PROTOCOL: Section = Section::new("listeners[].proxy_protocol", &["from"]);
+pub(super) const LISTENER_TLS: Section = Section::new(
+    "listeners[].tls",
+    &["certificates", "h2", "client_certificates", "min_version", "ciphers", "curves", "ticket_key_file"],
+);
 pub(super) const CLIENT_CERTIFICATES: Section =
     Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
@@ -105,6 +111,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "mode",
         "upstream_scheme",
         "upstream_tls",
+        "cross_sites",
         "servers",
         "directory",
         "probe",
@@ -156,8 +163,11 @@ pub(super) const ROUTE: Section = Section::new(
         "deny",
         "response_timeout",
         "body_timeout",
+        "headers",
     ],
 );
+pub(super) const ROUTE_HEADERS: Section =
+    Section::new("clusters[].routes[].headers", &["set", "remove", "to_server"]);
 pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
 pub(super) const ROUTE_RESPOND: Section = Section::new(
     "clusters[].routes[].respond",
@@ -189,6 +199,7 @@ pub(super) const SERVER: Section = Section::new(
         "server_availability_threshold",
         "server_restricted",
         "server_max_users",
+        "site",
         "connector_headers",
         "availability",
     ],
@@ -205,6 +216,7 @@ pub(super) const NAMES_COLUMNS: Section = Section::new(
         "http_status",
         "https_port",
         "https_status",
+        "site",
     ],
 );
 pub(super) const AUTH: Section =
@@ -275,13 +287,18 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
     "clusters[].limits",
     &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
 );
-pub(super) const HEADERS: Section =
-    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+pub(super) const HEADERS: Section = Section::new(
+    "clusters[].headers",
+    &["host", "via", "hsts", "expose_server", "set", "remove", "to_server", "request_id"],
+);
+pub(super) const HEADERS_TO_SERVER: Section =
+    Section::new("clusters[].headers.to_server", &["set", "remove"]);
 
 pub(super) const ALL: &[Section] = &[
     TOP,
     FOLLOW,
     LISTENER,
+    PROXY_PROTOCOL,
     LISTENER_TLS,
     CLIENT_CERTIFICATES,
     CERTIFICATE,
@@ -296,6 +313,7 @@ pub(super) const ALL: &[Section] = &[
     POOL,
     ROUTE,
     HOME_MAIL,
+    ROUTE_HEADERS,
     ROUTE_REDIRECT,
     ROUTE_RESPOND,
     ROUTE_FILES,
@@ -319,4 +337,5 @@ pub(super) const ALL: &[Section] = &[
     AFFINITY,
     CLUSTER_LIMITS,
     HEADERS,
+    HEADERS_TO_SERVER,
 ];

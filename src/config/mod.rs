@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
+mod header_edits;
 mod home_mail;
 mod ignored_keys;
 mod keys;
@@ -33,9 +34,11 @@ mod routes;
 mod secrets;
 mod servers;
 pub mod settings;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_protocol;
 mod top;
 mod tree;
 mod upstream;
@@ -222,6 +225,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         pingora: Arc::new(server_conf),
         upstream_ca,
         pid_file,
+        site: top.get("site").site(),
         listeners,
         state_dir,
         limits: top::limits(&top.get("limits")),
@@ -237,6 +241,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     if !document.load.failed() {
         top::cross_check(&top, &settings);
         ignored_keys::warn(&top);
+        sites::check(&top, &settings);
     }
     Some(settings)
 }

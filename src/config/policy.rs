@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::header_edits;
 use super::keys;
 use super::reader::Item;
 use super::settings::{
@@ -232,10 +233,13 @@ pub(super) fn headers(item: &Item<'_>) -> Headers {
     } else {
         Some("max-age=31536000".to_owned())
     };
+    let rules = header_edits::header_rules(&map);
     Headers {
         host_of_server: map.get("host").choice(&[("client", false), ("server", true)]).unwrap_or(false),
         via: via_value,
         hsts: hsts_value,
         expose_server: map.get("expose_server").boolean().unwrap_or(false),
+        request_id: header_edits::request_id(&map.get("request_id"), &rules),
+        rules,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::directory_entries::server;
 use super::file_access::{self, Named, OwnFile};
+use super::header_edits;
 use super::home_mail::home_mail;
 use super::keys;
 use super::policy;
@@ -80,6 +81,7 @@ fn route(item: &Item<'_>, number: usize, of: &RoutesOf<'_>) -> Route {
         servers: names.collect(),
         response_timeout: map.get("response_timeout").period(),
         body_timeout: body_timeout.is_present().then(|| policy::body_timeout(&body_timeout)),
+        headers: header_edits::header_rules(&map.get("headers").map(keys::ROUTE_HEADERS)),
         action: action(&map, of),
     }
 }
@@ -95,6 +97,11 @@ fn action(map: &Map<'_>, of: &RoutesOf<'_>) -> RouteAction {
         for other in SERVER_KEYS.into_iter().filter(|other| map.has(other)) {
             let problem = ValueError::new(format!("cannot stand beside `{key}`, which needs no server"));
             map.get(other).error_at_key(problem.hint("remove one of them"));
+        }
+        let to_server = map.get("headers").map_quietly(keys::ROUTE_HEADERS).get("to_server");
+        if to_server.is_present() {
+            let problem = ValueError::new(format!("cannot stand beside `{key}`, which needs no server"));
+            to_server.error_at_key(problem.hint("remove it"));
         }
     }
     if key == "home_mail" {

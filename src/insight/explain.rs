@@ -10,8 +10,10 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{HostPattern, Mode, RouteAction};
-use crate::domain::cluster::{Port, ServerName};
-use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
+use crate::domain::cluster::{Port, ServerName, SiteName};
+use crate::domain::select::{
+    CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
+};
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
@@ -84,6 +86,9 @@ pub struct ExplainedWrite {
 pub struct ExplainedCandidate {
     pub server: String,
     pub state: String,
+    /// Where the server is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +197,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     add_unknown_servers(explanation, routed);
     add_own_write(explanation, routed, decision.chosen());
+    add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
@@ -245,6 +251,28 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
                 .to_owned(),
         );
     }
+}
+
+/// Notes that the request leaves the site of this ICM, or that it may not.
+fn add_crossing(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
+    let Some(own) = routed.cluster.site.as_ref().filter(|_| routed.view.has_other_sites) else { return };
+    let (server, why) = match decision.outcome {
+        SelectionOutcome::Serve(server, why) => (server, why),
+        _ if decision.verdicts.iter().any(|(_, verdict)| *verdict == CandidateVerdict::OtherSiteExcluded) => {
+            let text = format!("cross_sites is never: no server of site {own} can take the request");
+            return explanation.notes.push(text);
+        }
+        _ => return,
+    };
+    let Some(entry) = routed.view.server(server).filter(|entry| entry.of_other_site) else { return };
+    let because = match why {
+        SelectionReason::OtherSite | SelectionReason::SetAside | SelectionReason::LastResort => {
+            format!("no server of site {own} takes it (cross_sites)")
+        }
+        _ => "the user belongs to this server".to_owned(),
+    };
+    let other = entry.config.site.as_ref().map_or("-", SiteName::as_str);
+    explanation.notes.push(format!("the request crosses from site {own} to site {other}: {because}"));
 }
 
 /// Whether the chosen server would get the certificate of a client that shows one.
@@ -313,6 +341,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
         explanation.candidates.push(ExplainedCandidate {
             server: name,
             state: entry.server.state().as_str().to_owned(),
+            site: entry.config.site.as_ref().map(ToString::to_string),
             index: entry.server.index(),
             path: holder.map(|h| h.path().to_owned()),
             target: holder
@@ -320,7 +349,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: verdict.to_string(),
+            verdict: entry.describe_verdict(*verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });
@@ -337,6 +366,7 @@ fn add_left_out(explanation: &mut Explanation, routed: &Routed) {
         }
         explanation.candidates.push(ExplainedCandidate {
             server: entry.config.name.to_string(),
+            site: entry.config.site.as_ref().map(ToString::to_string),
             state: entry.server.state().as_str().to_owned(),
             index: entry.server.index(),
             path: None,

@@ -8,7 +8,25 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, log_record};
+use crate::config::settings::Mode;
 use crate::domain::select::{SelectionOutcome, SelectionReason};
+
+/// Counts a request that a server of another site got, or to which redirect mode sent the browser.
+pub(super) fn count_crossing(ctx: &Ctx) {
+    let Some(routed) = ctx.routed.as_ref().filter(|routed| routed.view.has_other_sites) else { return };
+    let server = match (&ctx.attempt, ctx.outcome) {
+        (Some(attempt), _) => attempt.server,
+        (None, Some(SelectionOutcome::Serve(server, _)))
+            if routed.cluster.settings.mode == Mode::Redirect =>
+        {
+            server
+        }
+        _ => return,
+    };
+    if routed.view.is_of_other_site(server) {
+        routed.cluster.persistent_state.traffic.record_site_crossing();
+    }
+}
 
 impl Proxy {
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
@@ -47,6 +48,8 @@ pub struct Ctx {
     pub body_bytes: u64,
     /// Bytes of the response's body that came over the fast path; Pingora counts its own.
     pub response_bytes: u64,
+    /// The request ID, where the cluster has them.
+    pub request_id: Option<HeaderValue>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, if it is not an error.
@@ -98,6 +101,7 @@ impl Ctx {
             outbound: None,
             body_bytes: 0,
             response_bytes: 0,
+            request_id: None,
             reply_cluster: None,
             reply_reason: None,
             reply_cookie: None,

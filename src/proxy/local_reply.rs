@@ -10,8 +10,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::header_edits::FieldEdits;
 use super::static_files::{FileRequest, FoundFile, OpenFile};
-use super::{Proxy, keep_alive, static_files};
+use super::{Proxy, keep_alive, request_id, static_files};
 use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::rules::local_url;
@@ -106,7 +107,9 @@ impl Proxy {
         reply: LocalReply,
         hsts: Option<&str>,
     ) -> Result<()> {
-        let (mut head, body) = prepare(session, snapshot, &reply).await?;
+        begin_request_id(session, ctx, reply.cluster());
+        let (mut head, body) = prepare(session, snapshot, &reply, ctx.request_id.as_ref()).await?;
+        add_cluster_fields(&mut head, ctx, reply.cluster())?;
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -156,9 +159,11 @@ async fn prepare(
     session: &Session,
     snapshot: &Snapshot,
     reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
 ) -> Result<(ResponseHeader, LocalBody)> {
     let LocalReply::File(_, file) = reply else {
-        return render(session, snapshot, reply).map(|(head, body)| (head, LocalBody::Bytes(body)));
+        return render(session, snapshot, reply, request_id)
+            .map(|(head, body)| (head, LocalBody::Bytes(body)));
     };
     let request = session.req_header();
     let problem = if matches!(request.method, Method::GET | Method::HEAD) {
@@ -175,11 +180,16 @@ async fn prepare(
         Problem::MethodNotAllowed
     };
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
-    let (mut head, body) = page(snapshot.pages.error(&problem, accept))?;
+    let (mut head, body) = page(snapshot.pages.error(&problem, accept, reference(request_id)))?;
     if problem == Problem::MethodNotAllowed {
         head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?;
     }
     Ok((head, LocalBody::Bytes(body)))
+}
+
+/// The request ID as a page shows it.
+fn reference(request_id: Option<&HeaderValue>) -> Option<&str> {
+    request_id.and_then(|id| id.to_str().ok())
 }
 
 /// The URL of a folder, on this host.
@@ -191,12 +201,38 @@ fn with_slash(target: &[u8]) -> String {
     local_url(&[path, b"/", query].concat())
 }
 
-fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<(ResponseHeader, Bytes)> {
+/// A request that was answered before it was routed has no ID yet.
+fn begin_request_id(session: &Session, ctx: &mut Ctx, cluster: Option<&Arc<Cluster>>) {
+    if ctx.request_id.is_none()
+        && let Some(field) = cluster.and_then(|cluster| cluster.settings.headers.request_id.as_ref())
+    {
+        ctx.request_id = Some(request_id::of_request(session.req_header(), field));
+    }
+}
+
+fn add_cluster_fields(head: &mut ResponseHeader, ctx: &Ctx, cluster: Option<&Arc<Cluster>>) -> Result<()> {
+    let id = ctx.request_id.as_ref();
+    match (&ctx.routed, cluster) {
+        (Some(routed), _) => FieldEdits::to_client(routed, id).apply_to_own_response(head),
+        (None, Some(cluster)) => {
+            let route = ctx.route.as_ref().map(|taken| &*taken.route);
+            FieldEdits::of_cluster(cluster, route, id).apply_to_own_response(head)
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn render(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
+) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     match reply {
         LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => {
-            page(snapshot.pages.error(problem, accept))
+            page(snapshot.pages.error(problem, accept, reference(request_id)))
         }
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
@@ -209,7 +245,7 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
         }
         LocalReply::Fixed(_, response) => fixed(request, response),
         // Made by `prepare`, because it waits for the file.
-        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept)),
+        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept, reference(request_id))),
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;

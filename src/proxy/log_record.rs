@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
@@ -55,6 +55,7 @@ pub(super) fn record<'a>(
         attempts: attempts(ctx, server),
         why: why(ctx),
         page: ctx.problem.as_ref().map(Problem::as_str),
+        request_id: ctx.request_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
         first_byte_ms: ctx.first_byte.map(saturating_millis),
         total_ms: saturating_millis(total),
     }

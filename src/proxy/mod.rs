@@ -13,6 +13,7 @@ pub mod database_lookup;
 mod error_mapping;
 pub mod failover;
 mod fast_path;
+mod header_edits;
 mod home_mail;
 mod http_validation;
 mod keep_alive;
@@ -25,6 +26,7 @@ mod request_checks;
 mod request_cookies;
 mod request_facts;
 mod request_headers;
+mod request_id;
 mod response_body;
 mod response_deadline;
 mod response_headers;
@@ -65,6 +67,7 @@ use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
+use header_edits::FieldEdits;
 use local_reply::LocalReply;
 use response_headers::ResponseFields;
 
@@ -233,7 +236,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => request_headers::to_server(request, routed, attempt, ctx.client),
+            (Some(routed), Some(attempt)) => {
+                request_headers::to_server(request, routed, attempt, ctx.client)?;
+                FieldEdits::to_server(routed, ctx.request_id.as_ref()).apply_to_request(request)
+            }
             _ => Ok(()),
         }
     }
@@ -338,6 +344,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         if ctx.routed.is_some() {
             self.count_outcome(ctx.outcome);
+            counters::count_crossing(ctx);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);

@@ -13,7 +13,7 @@ use super::local_reply::LocalReply;
 use super::route::Routing;
 use super::route_context::TargetUri;
 use super::routed::Routed;
-use super::{Proxy, authority, http_validation, keep_alive, redirect_mode, route};
+use super::{Proxy, authority, http_validation, keep_alive, redirect_mode, request_id, route};
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::edge::gate::refusal;
 use crate::pages::Problem;
@@ -95,6 +95,9 @@ impl Proxy {
         if let Some(server) = ctx.login.and_then(|login| login.server) {
             // All steps of one login handshake go to the same server.
             routed.affinity.recent = routed.view.server_by_tag(server).or(routed.affinity.recent);
+        }
+        if let Some(field) = &routed.cluster.settings.headers.request_id {
+            ctx.request_id = Some(request_id::of_request(session.req_header(), field));
         }
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
         let routed = ctx.routed.insert(routed);

@@ -1,5 +1,5 @@
-//! Rewrites the head of a response for the client: public names and paths, the affinity cookie, `Server` and HSTS. Bodies
-//! are never rewritten.
+//! Rewrites the head of a response for the client: public names and paths, the affinity cookie, `Server` and HSTS, then the
+//! fields that the configuration sets and removes. Bodies are never rewritten.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -11,6 +11,7 @@ use super::affinity_cookie::{self, ResponseContext};
 use super::attempt::Attempt;
 use super::ctx::Ctx;
 use super::database_lookup::tag_of_target;
+use super::header_edits::FieldEdits;
 use super::request_headers::server_path;
 use super::routed::Routed;
 use super::write_cookie;
@@ -75,7 +76,7 @@ pub(super) fn to_client<H: ResponseHead>(
             write_cookie::write(head, routed, attempt, &response)?;
         }
     }
-    Ok(())
+    FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)
 }
 
 /// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.

@@ -105,6 +105,7 @@ mod tests {
             servers: Vec::new(),
             response_timeout: None,
             body_timeout: None,
+            headers: crate::config::settings::HeaderRules::default(),
         };
         let named = |database: &RouteDatabase, target: &str| {
             String::from_utf8(named_target(&route, database, target.as_bytes())).unwrap()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::config::settings::{ForwardedPath, Route};
+use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
@@ -143,6 +143,12 @@ impl Routed {
     pub fn body_timeout(&self) -> Option<Duration> {
         let of_route = self.route.as_ref().and_then(|route| route.body_timeout);
         of_route.unwrap_or(self.cluster.settings.failover.body_timeout)
+    }
+
+    /// The changes of header fields, each after the one before.
+    pub(super) fn header_rules(&self) -> impl Iterator<Item = &HeaderRules> {
+        let of_route = self.route.iter().map(|route| &route.headers);
+        std::iter::once(&self.cluster.settings.headers.rules).chain(of_route)
     }
 
     /// The replica of the requested database on a server.

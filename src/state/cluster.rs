@@ -19,7 +19,7 @@ use crate::config::settings::{self, Availability, Server};
 use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{
-    ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, Transition, load,
+    ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, SiteName, Transition, load,
 };
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
@@ -30,6 +30,8 @@ use crate::util::clock;
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) settings: Arc<settings::ClusterSettings>,
+    /// The site of this ICM.
+    pub(crate) site: Option<SiteName>,
     /// The rules of selection, derived from the settings.
     pub selection_policy: select::SelectionPolicy,
     pub(crate) commands: UnsafeCommands,
@@ -93,6 +95,7 @@ impl Cluster {
             max_in_flight: u32::try_from(settings.limits.max_requests_in_flight_per_server)
                 .unwrap_or(u32::MAX),
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
+            cross_sites: settings.cross_sites,
             transinfo_range: range,
         };
         let peers = PeerSettings {
@@ -122,6 +125,7 @@ impl Cluster {
         let counter = |route: &Arc<settings::Route>| persistent_state.route_counter(&route.name);
         let route_requests = settings.routes.iter().map(counter).collect();
         let cluster = Self {
+            site: process.site.clone(),
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
             affinity_keys: keys,
@@ -150,6 +154,12 @@ impl Cluster {
     #[must_use]
     pub(crate) fn availability_sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
         if server.availability.is_empty() { &self.settings.availability } else { &server.availability }
+    }
+
+    /// Whether sites matter here: this ICM has one, and so has a server.
+    #[must_use]
+    pub(crate) fn has_sites(&self) -> bool {
+        self.site.is_some() && self.view.load().entries.iter().any(|entry| entry.config.site.is_some())
     }
 
     /// Takes a new list of servers, read from Server documents.
@@ -230,7 +240,7 @@ impl Cluster {
                 }
                 let tags =
                     self.affinity_keys.tags(&self.settings.name, "server", config.name.folded().as_bytes());
-                UpstreamServer::new(server, config.clone(), addresses, tags, &self.peers)
+                UpstreamServer::new(server, config.clone(), addresses, tags, &self.peers, self.site.as_ref())
             })
             .collect();
         // A server that leaves and joins again is new, and UNREACHABLE until probed.

@@ -27,6 +27,7 @@ pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;
 pub(crate) mod retry_budget;
 mod server_list;
+pub(crate) mod site_crossing;
 pub(crate) mod state_file;
 pub(crate) mod upgrade;
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::catch_up::CatchUpState;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
+use super::site_crossing::SiteCrossing;
 use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
@@ -31,6 +32,7 @@ pub struct PersistentState {
     pub(crate) traffic: Traffic,
     /// The requests that took each route, by its name.
     route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
+    pub(crate) site_crossing: SiteCrossing,
     /// Notified when a request ends, for requests that wait for an in-flight limit.
     pub(crate) slot_freed: Notify,
     /// Notified to read the directory at once.

@@ -4,6 +4,7 @@ pub(crate) mod atomic_file;
 pub mod clock;
 pub(crate) mod control_chars;
 pub mod crypto;
+pub mod header_names;
 pub(crate) mod host;
 pub(crate) mod ip_text;
 pub(crate) mod media_type;

@@ -86,6 +86,7 @@ mod follow {
 mod http {
     mod bodies;
     mod connection_logins;
+    mod header_edits;
     mod headers;
     mod http2;
     mod http2_floods;
@@ -102,6 +103,7 @@ mod listener {
     mod connections;
     mod many_connections;
     mod open_files;
+    mod proxy_protocol;
     mod stalled_clients;
 }
 
@@ -139,6 +141,7 @@ mod selection {
     mod probes;
     mod rules;
     mod server_documents;
+    mod sites;
     mod statpub;
 }
 
@@ -153,7 +156,9 @@ mod simulated_cluster {
 mod tls {
     mod certificates;
     mod client_certificates;
+    mod protocol;
     mod resumption;
+    mod tickets;
     mod upstream;
 }
 

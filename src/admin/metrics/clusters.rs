@@ -25,6 +25,10 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             out.sample(&[("cluster", *name), ("route", &*route.name)], requests.total());
         }
     }
+    out.counter("icm_site_crossings_total", "Requests that went to a server of another site");
+    for (name, cluster) in clusters.iter().filter(|(_, cluster)| cluster.has_sites()) {
+        out.sample(&[("cluster", *name)], cluster.persistent_state.traffic.site_crossings());
+    }
     server_documents(out, &clusters);
     let with_directory: Vec<_> =
         clusters.iter().copied().filter(|(_, cluster)| !cluster.settings.is_pool()).collect();

@@ -10,6 +10,7 @@ use super::policy::{
 use super::routes::Route;
 use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
+use crate::domain::select::CrossSites;
 
 /// One Domino cluster, or a set of servers that are in none.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct ClusterSettings {
     pub upstream_tls: UpstreamTls,
     /// The servers of the cluster.
     pub servers: Servers,
+    /// When a server of another site serves.
+    pub cross_sites: CrossSites,
     /// Which server holds which database.
     pub directory: Directory,
     /// How it is found out whether a server is reachable.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::headers::HeaderRules;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::ReplicaId;
 use crate::domain::rules::{RedirectTarget, RequestMatch};
@@ -28,6 +29,8 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// In place of `failover.body_timeout`; `Some(None)` means no limit.
     pub body_timeout: Option<Option<Duration>>,
+    /// Applied after those of the cluster.
+    pub headers: HeaderRules,
 }
 
 /// What a route does with a request.

@@ -10,4 +10,6 @@ mod ignored_keys;
 mod places;
 mod pools;
 mod routes;
+mod sites_and_headers;
 mod support;
+mod tls;

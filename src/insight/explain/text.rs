@@ -44,13 +44,14 @@ impl Explanation {
             let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
             let _ = writeln!(
                 out,
-                "  {} {:width$}  {:<11} index {index:>3}  {}{}{}",
+                "  {} {:width$}  {:<11} index {index:>3}  {}{}{}{}",
                 if candidate.chosen { "*" } else { " " },
                 candidate.server,
                 candidate.state,
                 candidate.verdict,
                 candidate.own_write.as_ref().map(|w| format!("  own write: {w}")).unwrap_or_default(),
                 candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
+                candidate.site.as_ref().map(|s| format!("  site {s}")).unwrap_or_default(),
             );
         }
         let chosen = self.candidates.iter().find(|candidate| candidate.chosen);

@@ -84,7 +84,13 @@ fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
     }
     line.extend_from_slice(b" total=");
     push_number(line, record.total_ms);
-    line.extend_from_slice(b"ms\n");
+    line.extend_from_slice(b"ms");
+    // At the end, because readers of the line know the fields before by their place.
+    if !record.request_id.is_empty() {
+        line.extend_from_slice(b" request_id=");
+        push_quoted(line, record.request_id);
+    }
+    line.push(b'\n');
 }
 
 fn push_or_dash(line: &mut Vec<u8>, bytes: &[u8]) {

@@ -68,6 +68,7 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     }
     line.extend_from_slice(if before == b'[' { b"[]".as_slice() } else { b"]" });
     text(line, br#","page":"#, record.page.unwrap_or_default().as_bytes());
+    text(line, br#","request_id":"#, record.request_id);
     number(line, br#","ttfb_ms":"#, record.first_byte_ms);
     number(line, br#","total_ms":"#, Some(record.total_ms));
     line.extend_from_slice(b"}\n");
@@ -123,6 +124,7 @@ mod tests {
             server: Some(LoggedServer { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
             attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
             why: "entry",
+            request_id: b"a-7",
             first_byte_ms: Some(3),
             total_ms: 4,
             ..Record::default()
@@ -135,6 +137,7 @@ mod tests {
         assert_eq!(read["route"], "a \"b\"");
         assert_eq!(read["attempts"][0]["cause"], "connect");
         assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
+        assert_eq!(read["request_id"], "a-7");
         assert_eq!((&read["index"], &read["replica_id"]), (&20.4.into(), &ReplicaId(7).to_string().into()));
         let mut line = Vec::new();
         super::super::combined::push(&mut line, &record);
@@ -144,6 +147,10 @@ mod tests {
             line.contains(r#""GET /a\"\x0d\x0a\xff?x HTTP/1.1" 503 0 "\\\"" "-" cluster=Acme\x20Web "#),
             "{line}"
         );
-        assert!(line.contains(" index=20 why=entry failed=Web1:connect ttfb=3ms total=4ms\n"), "{line}");
+        let end = " index=20 why=entry failed=Web1:connect ttfb=3ms total=4ms request_id=a-7\n";
+        assert!(line.ends_with(end), "{line}");
+        let mut line = Vec::new();
+        super::super::combined::push(&mut line, &Record { request_id: b"", ..record });
+        assert!(line.ends_with(b" ttfb=3ms total=4ms\n"), "no field where there are no IDs");
     }
 }

@@ -46,6 +46,8 @@ pub struct Record<'a> {
     pub why: &'static str,
     /// The error page that was the response.
     pub page: Option<&'static str>,
+    /// The request ID; empty where the cluster has none.
+    pub request_id: &'a [u8],
     /// Milliseconds from the request header to the response header.
     pub first_byte_ms: Option<u64>,
     /// Milliseconds from the request header to the end.

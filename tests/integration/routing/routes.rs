@@ -126,7 +126,8 @@ fn marks_and_writes_count_for_the_database_that_a_route_names() {
 fn only_the_servers_of_a_route_get_its_requests_whatever_cookies_say() {
     let (acme, icm) = start(
         "[{ name: sync, match: { path_prefix: /Microsoft-Server-ActiveSync }, servers: [Web1/Acme, Web2/Acme] },
-          { name: one, match: { path: /only/* }, database: all.nsf, servers: Web2/Acme }]",
+          { name: one, match: { path: /only/* }, database: all.nsf, servers: Web2/Acme,
+            headers: { set: { X-Route: one }, to_server: { set: { X-Team: Web }, remove: [X-Odd] } } }]",
     );
     wait_for_directory(&icm);
     let mut browser = browser_on(&acme, &icm, "/all.nsf", "Web3");
@@ -134,6 +135,11 @@ fn only_the_servers_of_a_route_get_its_requests_whatever_cookies_say() {
         assert_ne!(browser.server_of("/Microsoft-Server-ActiveSync?Cmd=Ping"), "Web3/Acme");
         assert_eq!(browser.get_with("/only/x", ("Accept", "text/plain")).served_by(), "Web2");
     }
+    let fields = [("Accept", "application/json"), ("X-Odd", "1"), ("X-Team", "client")];
+    let answer = icm.client().get_with("/only/x", &fields);
+    let received = answer.json()["headers"].to_string().to_lowercase();
+    assert!(answer.header("x-route") == Some("one") && !received.contains("x-odd"), "{}", answer.head);
+    assert!(received.contains("web") && !received.contains("\"client\""), "{received}");
     let explained = explain(&icm, "/only/x");
     let verdict = |name: &str| {
         let all = explained["candidates"].as_array().unwrap();
@@ -218,6 +224,7 @@ fn routes_answer_with_redirects_texts_pages_and_refusals() {
     }
     let denied = icm.client().with("Accept", "application/json").get("/closed/x");
     assert_eq!((denied.status, denied.json()["error"].as_str()), (403, Some("denied")));
+    assert_eq!(denied.header("x-closed"), Some("shut"));
     assert_eq!(icm.client().request("PUT", "/only-get", &[], b"").unwrap().status, 403);
     assert_eq!(icm.client().get("/only-get").status, 200, "the condition names the method");
     let client = icm.client().with("X-Team", "Sales East").get("/team");
@@ -241,7 +248,7 @@ fn routes_that_answer(page: &Path) -> String {
           {{ name: down, match: {{ path_prefix: /down }},
              respond: {{ status: 503, page: {}, retry_after: 5m, headers: {{ X-Robots-Tag: noindex }} }} }},
           {{ match: {{ path: /robots.txt }}, respond: {{ text: \"User-agent: *\\nDisallow: /\\n\" }} }},
-          {{ name: closed, match: {{ path_prefix: /closed }}, deny: true }},
+          {{ name: closed, match: {{ path_prefix: /closed }}, deny: true, headers: {{ set: {{ X-Closed: shut }} }} }},
           {{ match: {{ path: /only-get, method: [PUT, DELETE] }}, deny: true }},
           {{ match: {{ path: /team, header: {{ x-team: 'sales*' }} }}, redirect: /sales.nsf }},
           {{ match: {{ path: /team, header: {{ If-None-Match: '*x-1*' }} }}, deny: true }}]",
@@ -271,8 +278,8 @@ fn assert_routes_are_shown(icm: &Icm) {
     );
     icm.wait_for_log("\"why\":\"redirect\"");
     let log = icm.log();
-    let lines = log.lines().filter(|line| line.contains("\"target\":\"/closed/x\""));
-    let line: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    let mut lines = log.lines().filter(|line| line.contains("\"target\":\"/closed/x\""));
+    let line: serde_json::Value = serde_json::from_str(lines.next_back().unwrap()).unwrap();
     assert_eq!(
         (&line["route"], &line["page"], &line["cluster"]),
         (&json!("closed"), &json!("denied"), &json!("AcmeWeb"))
