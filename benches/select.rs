@@ -209,7 +209,7 @@ fn chosen(
     target: &str,
 ) -> Option<(Box<Routed>, SelectionOutcome)> {
     let uri = TargetUri { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
-    let Ok(routed) = route::route(snapshot, black_box(head), uri, None) else { return None };
+    let Ok(routed) = route::route(snapshot, black_box(head), uri, None).result else { return None };
     let outcome = failover::decide(&routed, &[]).outcome;
     Some((routed, outcome))
 }

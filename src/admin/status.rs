@@ -143,6 +143,7 @@ fn cluster(cluster: &Cluster) -> Value {
         unreported.iter().map(|(what, hint)| json!({ "what": what, "hint": hint })).collect();
     json!({
         "name": settings.name,
+        "pool_of": settings.pool_of,
         "hostnames": hostnames,
         "mode": match settings.mode { Mode::Proxy => "proxy", Mode::Redirect => "redirect" },
         "upstream_scheme": match settings.upstream_scheme {
@@ -152,6 +153,7 @@ fn cluster(cluster: &Cluster) -> Value {
         },
         "site": site(cluster),
         "drain_timeout_ms": saturating_millis(settings.affinity.drain_timeout),
+        "routes": routes(cluster),
         "servers": servers,
         "directory": {
             "from": directory.origin.to_string(),
@@ -177,6 +179,16 @@ fn cluster(cluster: &Cluster) -> Value {
         "not_read": unreported.iter().map(|(what, _)| what).collect::<Vec<_>>(),
         "hints": hints,
     })
+}
+
+/// In their order, with how many requests took each.
+fn routes(cluster: &Cluster) -> Vec<Value> {
+    let routes = cluster.settings.routes.iter().zip(&cluster.route_requests);
+    routes
+        .map(|(route, requests)| {
+            json!({ "name": route.name, "action": route.action.as_str(), "requests": requests.total() })
+        })
+        .collect()
 }
 
 fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Value {

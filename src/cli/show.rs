@@ -98,27 +98,8 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         if n > 0 {
             println!();
         }
-        let directory = cluster.get("directory").cloned().unwrap_or_default();
-        let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
         println!("{}", text_of(cluster, "name"));
-        println!(
-            "directory: {} databases, {} replicas, from {}{}, {} old",
-            count("databases"),
-            count("replicas"),
-            text_of(&directory, "from"),
-            match text_of(&directory, "view") {
-                view if view.is_empty() => String::new(),
-                view => format!(" view {view}"),
-            },
-            ago(&directory, "age_ms"),
-        );
-        for (what, place) in [("directory", &directory), ("servers", cluster)] {
-            let key = if what == "directory" { "trouble" } else { "members_trouble" };
-            let error = text_of(place, key);
-            if !error.is_empty() {
-                println!("{what} cannot be read: {error}");
-            }
-        }
+        print_directory(cluster);
         let site = cluster.get("site").cloned().unwrap_or_default();
         if site.get("crossing_since").is_some_and(Value::is_u64) {
             println!("new users go to another site: no server of site {} takes them", text_of(&site, "own"));
@@ -136,6 +117,33 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         servers(list(cluster, "servers")).print();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is known about the directory of a cluster; nothing for a pool.
+fn print_directory(cluster: &Value) {
+    if cluster.get("pool_of").is_some_and(Value::is_string) {
+        return;
+    }
+    let directory = cluster.get("directory").cloned().unwrap_or_default();
+    let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
+    println!(
+        "directory: {} databases, {} replicas, from {}{}, {} old",
+        count("databases"),
+        count("replicas"),
+        text_of(&directory, "from"),
+        match text_of(&directory, "view") {
+            view if view.is_empty() => String::new(),
+            view => format!(" view {view}"),
+        },
+        ago(&directory, "age_ms"),
+    );
+    for (what, place) in [("directory", &directory), ("servers", cluster)] {
+        let key = if what == "directory" { "trouble" } else { "members_trouble" };
+        let error = text_of(place, key);
+        if !error.is_empty() {
+            println!("{what} cannot be read: {error}");
+        }
+    }
 }
 
 fn servers(servers: &[Value]) -> TextTable {

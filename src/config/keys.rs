@@ -141,11 +141,55 @@ pub(super) const CLUSTER: Section = Section::new(
         "limits",
         "headers",
         "connector_secret_file",
+        "pools",
         "routes",
         "access",
     ],
 );
-pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const POOL: Section = Section::new(
+    "clusters[].pools[]",
+    &[
+        "name",
+        "servers",
+        "upstream_scheme",
+        "upstream_tls",
+        "probe",
+        "availability",
+        "failover",
+        "affinity",
+        "limits",
+        "headers",
+        "connector_secret_file",
+    ],
+);
+pub(super) const HOME_MAIL: Section = Section::new("clusters[].routes[].home_mail", &["agent", "login"]);
+pub(super) const ROUTE: Section = Section::new(
+    "clusters[].routes[]",
+    &[
+        "name",
+        "match",
+        "database",
+        "pool",
+        "servers",
+        "home_mail",
+        "redirect",
+        "respond",
+        "files",
+        "deny",
+        "response_timeout",
+        "body_timeout",
+        "headers",
+    ],
+);
+pub(super) const ROUTE_HEADERS: Section =
+    Section::new("clusters[].routes[].headers", &["set", "remove", "to_server"]);
+pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
+pub(super) const ROUTE_RESPOND: Section = Section::new(
+    "clusters[].routes[].respond",
+    &["status", "text", "page", "content_type", "retry_after", "headers"],
+);
+pub(super) const ROUTE_FILES: Section =
+    Section::new("clusters[].routes[].files", &["folder", "index", "content_types"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -285,7 +329,13 @@ pub(super) const ALL: &[Section] = &[
     ACCESS_LOG,
     PROXY,
     CLUSTER,
+    POOL,
     ROUTE,
+    HOME_MAIL,
+    ROUTE_HEADERS,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+    ROUTE_FILES,
     MATCH,
     ACCESS_RULE,
     ACCESS_MATCH,

@@ -10,6 +10,7 @@ use super::acme;
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
+use super::routes;
 use super::settings::{
     AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
     Listener, ListenerTls, LogFormat, LogTarget, LoginLimits, Secret, Server, Servers, Settings, Statpub,
@@ -338,6 +339,7 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
                 response.as_secs()
             ));
         }
+        routes::cross_check(&map, &cluster.routes, settings);
         let sees_tls = |l: &Listener| l.tls.is_some() || !l.trusted_proxies.is_empty();
         if cluster.affinity.same_site == SameSite::None && !settings.listeners.iter().any(sees_tls) {
             map.get("affinity")

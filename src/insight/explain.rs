@@ -10,15 +10,15 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::challenges::http_token;
-use crate::config::settings::{HostPattern, Mode};
-use crate::domain::cluster::{Port, SiteName};
+use crate::config::settings::{HostPattern, Mode, RouteAction};
+use crate::domain::cluster::{Port, ServerName, SiteName};
 use crate::domain::select::{
     CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
 };
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
-use crate::proxy::route::{self, TargetUri};
+use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
@@ -31,7 +31,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +40,9 @@ pub struct Explanation {
     pub cluster: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// The route that takes the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// `None` if the directory does not know the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<ExplainedDatabase>,
@@ -149,7 +152,9 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         denied: decision.is_denied(),
         text: decision.to_string(),
     });
-    match route::route(snapshot, &head, uri, request.client) {
+    let Routing { route, result } = route::route(snapshot, &head, uri, request.client);
+    explanation.route = route.as_ref().map(|taken| taken.route.name.to_string());
+    match result {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
@@ -178,6 +183,22 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "list".to_owned();
             explanation.status = Some(200);
         }
+        Err(LocalReply::RouteRedirect(cluster, status, location)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "redirect".to_owned();
+            explanation.status = Some(status);
+            explanation.notes.push(format!("Location: {location}"));
+        }
+        Err(LocalReply::Fixed(cluster, response)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "respond".to_owned();
+            explanation.status = Some(response.status);
+        }
+        Err(LocalReply::File(cluster, file)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "files".to_owned();
+            explanation.notes.push(file.describe());
+        }
         // Routing never returns these.
         Err(
             LocalReply::RedirectToHttps(..)
@@ -200,9 +221,16 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     };
     explanation.class = Some(class.to_owned());
     add_database(explanation, routed);
+    if let Some(RouteAction::HomeMail(home)) = routed.route.as_ref().map(|route| &route.action) {
+        let agent = &home.agent;
+        explanation
+            .notes
+            .push(format!("home_mail: this server is asked for the user's mail file by {agent}"));
+    }
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
+    add_unknown_servers(explanation, routed);
     add_own_write(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
@@ -227,10 +255,23 @@ fn add_database(explanation: &mut Explanation, routed: &Routed) {
             title: database.title().to_owned(),
             replicas: database.replicas().len(),
         });
+    } else if routed.cluster.settings.is_pool() {
+        explanation
+            .notes
+            .push("a pool: every server is a candidate, and nothing of the URL is read".to_owned());
     } else if routed.database.tag.is_some() {
         explanation
             .notes
             .push("the directory does not know this database: every server is a candidate".to_owned());
+    }
+}
+
+/// With `servers: { source: names }` the configuration cannot be checked.
+fn add_unknown_servers(explanation: &mut Explanation, routed: &Routed) {
+    let Some(route) = &routed.route else { return };
+    let is_member = |name: &ServerName| routed.view.entries.iter().any(|entry| entry.config.name == *name);
+    for name in route.servers.iter().filter(|name| !is_member(name)) {
+        explanation.notes.push(format!("{name} of the route's servers is not in the cluster"));
     }
 }
 
@@ -322,6 +363,7 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
 }
 
 fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision, target: &[u8]) {
+    add_left_out(explanation, routed);
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
@@ -345,6 +387,29 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
             verdict: entry.describe_verdict(*verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
+        });
+    }
+}
+
+/// The holders that the route does not name.
+fn add_left_out(explanation: &mut Explanation, routed: &Routed) {
+    for (server, entry) in routed.view.entries.iter().enumerate() {
+        let Ok(server) = ServerId::try_from(server) else { continue };
+        let mark = routed.database.found.as_ref().map(|found| routed.view.mark_on(found, server));
+        if routed.allows(server) || mark.is_some_and(|mark| mark.is_none()) {
+            continue;
+        }
+        explanation.candidates.push(ExplainedCandidate {
+            server: entry.config.name.to_string(),
+            site: entry.config.site.as_ref().map(ToString::to_string),
+            state: entry.server.state().as_str().to_owned(),
+            index: entry.server.index(),
+            path: None,
+            target: None,
+            mark: mark.flatten().map_or("in_service", |mark| mark.as_str()).to_owned(),
+            verdict: "dropped: not in the route's servers".to_owned(),
+            chosen: false,
+            own_write: None,
         });
     }
 }

@@ -165,14 +165,7 @@ fn passes(cluster: &Arc<Cluster>, target: &str) -> bool {
     let parsed = url::parse(target.as_bytes());
     let view = cluster.view.load();
     let uri = TargetUri { authority, target: target.as_bytes(), tls: true };
-    let request = AccessRequest {
-        cluster,
-        view: &view,
-        head: &head,
-        uri,
-        target: &parsed,
-        client: Some(OUTSIDE),
-        routed_database: None,
-    };
-    access::decide(request, |decision| !decision.is_denied())
+    let request =
+        AccessRequest { cluster, view: &view, head: &head, uri, target: &parsed, client: Some(OUTSIDE) };
+    access::decide(request, None, |decision| !decision.is_denied())
 }

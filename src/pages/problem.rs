@@ -40,6 +40,12 @@ pub enum Problem {
     Draining,
     /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
     UnknownDatabase,
+    /// 404: `home_mail` found no mail file of the user.
+    NoHomeMail,
+    /// 403: a route of the configuration denies the request.
+    Denied,
+    /// 404: there is no such file in the folder of a route.
+    FileNotFound,
     /// 409: several databases have this path, and the method is neither GET nor HEAD.
     AmbiguousConflict,
     /// 403: a rule denies the request.
@@ -85,11 +91,14 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 20] = [
+pub(super) const FIXED_ERRORS: [Problem; 23] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
     Problem::UnknownDatabase,
+    Problem::NoHomeMail,
+    Problem::Denied,
+    Problem::FileNotFound,
     Problem::AmbiguousConflict,
     Problem::AccessDenied,
     Problem::NotFound,
@@ -189,6 +198,27 @@ impl Problem {
                 "unknown_database",
                 "There is no such database",
                 "There is no database at this address. Please check the spelling.",
+                None,
+            ),
+            Self::NoHomeMail => (
+                404,
+                "no_home_mail",
+                "No mail file is known for you",
+                "Your entry in the directory names no mail file. Please ask your administrator.",
+                None,
+            ),
+            Self::Denied => (
+                403,
+                "denied",
+                "This page is not available",
+                "Requests for this address are not allowed here.",
+                None,
+            ),
+            Self::FileNotFound => (
+                404,
+                "file_not_found",
+                "There is no such page",
+                "There is nothing at this address. Please check the spelling.",
                 None,
             ),
             Self::AmbiguousConflict => (

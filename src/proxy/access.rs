@@ -11,11 +11,13 @@ use smallvec::SmallVec;
 use super::database_lookup::look_up;
 use super::local_reply::{Denial, LocalReply};
 use super::request_facts;
+use super::route_action;
 use super::route_context::TargetUri;
-use crate::domain::directory::db_path::{FoldBuffer, fold_plain_path, fold_url_path};
+use crate::config::settings::Route;
+use crate::domain::directory::db_path::{FoldBuffer, fold_url_path};
 use crate::domain::directory::{DatabaseId, LookupResult};
 use crate::domain::rules::{AccessDecision, DatabaseNames, OpenedDatabases, is_odd_replica_id};
-use crate::domain::url::Target;
+use crate::domain::url::{self, Target};
 use crate::pages::Problem;
 use crate::state::{Cluster, ClusterView};
 
@@ -28,19 +30,17 @@ pub struct AccessRequest<'a> {
     pub uri: TargetUri<'a>,
     pub target: &'a Target<'a>,
     pub client: Option<IpAddr>,
-    /// A database that a route names, as a plain path.
-    pub routed_database: Option<&'a str>,
 }
 
-/// Ends a request that a rule denies.
+/// Ends a request that a rule denies. The database that its `route` names counts like that of the URL.
 ///
 /// # Errors
 /// The response.
-pub fn check(request: AccessRequest<'_>) -> Result<(), LocalReply> {
+pub fn check(request: AccessRequest<'_>, route: Option<&Route>) -> Result<(), LocalReply> {
     if request.cluster.settings.access.is_empty() {
         return Ok(());
     }
-    decide(request, |decision| match decision {
+    decide(request, route, |decision| match decision {
         AccessDecision::NoRule | AccessDecision::Allowed(_) => Ok(()),
         AccessDecision::Denied { number, status, reason, .. } => Err(LocalReply::Denied(Box::new(Denial {
             cluster: Arc::clone(request.cluster),
@@ -52,31 +52,32 @@ pub fn check(request: AccessRequest<'_>) -> Result<(), LocalReply> {
 }
 
 /// Asks the rules, and passes what they decide to `then`.
-pub fn decide<T>(request: AccessRequest<'_>, then: impl FnOnce(AccessDecision<'_>) -> T) -> T {
-    let AccessRequest { cluster, head, uri, target, client, .. } = request;
+pub fn decide<T>(
+    request: AccessRequest<'_>,
+    route: Option<&Route>,
+    then: impl FnOnce(AccessDecision<'_>) -> T,
+) -> T {
+    let AccessRequest { cluster, view, head, uri, target, client } = request;
     let rules = &cluster.settings.access;
-    let opened = if rules.needs_databases() { opened_databases(request) } else { OpenedDatabases::default() };
+    let named = route.and_then(|route| route_action::target_with_database(route, uri.target));
+    let mut opened = OpenedDatabases::default();
+    if rules.needs_databases() {
+        add_databases(&mut opened, view, target);
+        if let Some(named) = &named {
+            add_databases(&mut opened, view, &url::parse(named));
+        }
+    }
     request_facts::with_facts(head, uri, target, client, &[], |facts| then(rules.decide(facts, &opened)))
 }
 
-/// Every database that a server could open: that of the URL, or all that have its path, and that of the route.
-fn opened_databases(request: AccessRequest<'_>) -> OpenedDatabases<'_> {
-    let AccessRequest { view, target, routed_database, .. } = request;
-    let mut opened = OpenedDatabases::default();
-    if let Some(database) = &target.database {
-        let written = names_in_url(database.raw);
-        let found = look_up(view, target);
-        let is_replica = database.replica.is_some() || written.iter().any(|name| is_odd_replica_id(name));
-        opened.is_unknown_replica = is_replica && found == LookupResult::Unknown;
-        add(&mut opened, view, found, written);
-    }
-    if let Some(path) = routed_database {
-        let mut buffer = FoldBuffer::default();
-        let folded = fold_plain_path(path.as_bytes(), &mut buffer).to_vec();
-        let found = view.directory.index.find_by_plain_path(path);
-        add(&mut opened, view, found, std::iter::once(Cow::Owned(folded)).collect());
-    }
-    opened
+/// Adds every database that a server could open for a target: the one it names, or all that have its path.
+fn add_databases<'v>(opened: &mut OpenedDatabases<'v>, view: &'v ClusterView, target: &Target<'_>) {
+    let Some(database) = &target.database else { return };
+    let written = names_in_url(database.raw);
+    let found = look_up(view, target);
+    let is_replica = database.replica.is_some() || written.iter().any(|name| is_odd_replica_id(name));
+    opened.is_unknown_replica |= is_replica && found == LookupResult::Unknown;
+    add(opened, view, found, written);
 }
 
 fn add<'v>(

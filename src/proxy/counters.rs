@@ -30,6 +30,11 @@ pub(super) fn count_crossing(ctx: &Ctx) {
 
 impl Proxy {
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
+        if let Some(taken) = &ctx.route
+            && let Some(requests) = taken.cluster.route_requests.get(taken.route.number)
+        {
+            requests.count();
+        }
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);
         traffic.record_request(log_record::status(session, e), total);

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::attempt::{Attempt, AttemptFailure};
 use super::client_info::ClientInfo;
 use super::login_limits::UserKey;
-use super::routed::Routed;
+use super::routed::{Routed, TakenRoute};
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
 use crate::edge::login_connections::ConnectionLogin;
@@ -33,6 +33,8 @@ pub struct Ctx {
     pub waiting: Option<Arc<PendingResponse>>,
     /// `None` if the request was answered before it was routed.
     pub routed: Option<Box<Routed>>,
+    /// The route that the request took.
+    pub route: Option<TakenRoute>,
     /// The current attempt, or the one whose response was passed on.
     pub attempt: Option<Attempt>,
     pub failover: FailoverState,
@@ -95,6 +97,7 @@ impl Ctx {
             client_permit: None,
             waiting: None,
             routed: None,
+            route: None,
             attempt: None,
             failover: FailoverState::default(),
             outcome: None,

@@ -9,7 +9,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use super::routed::Routed;
-use crate::config::settings::{FieldName, HeaderEdits};
+use crate::config::settings::{FieldName, HeaderEdits, Route};
 use crate::state::Cluster;
 use crate::upstream::response_head::ResponseHead;
 use crate::util::header_names::is_same_variable;
@@ -32,8 +32,14 @@ impl<'a> FieldEdits<'a> {
     }
 
     /// For a response of the proxy itself to a request that was not routed.
-    pub(super) fn of_cluster(cluster: &'a Cluster, request_id: Option<&'a HeaderValue>) -> Self {
-        Self::new(std::iter::once(&cluster.settings.headers.rules.to_client), cluster, request_id)
+    pub(super) fn of_cluster(
+        cluster: &'a Cluster,
+        route: Option<&'a Route>,
+        request_id: Option<&'a HeaderValue>,
+    ) -> Self {
+        let of_route = route.into_iter().map(|route| &route.headers.to_client);
+        let edits = std::iter::once(&cluster.settings.headers.rules.to_client).chain(of_route);
+        Self::new(edits, cluster, request_id)
     }
 
     fn new(

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use pingora::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::header_edits::FieldEdits;
-use super::{Proxy, keep_alive, request_id};
+use super::static_files::{FileRequest, FoundFile, OpenFile};
+use super::{Proxy, keep_alive, request_id, static_files};
+use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
+use crate::domain::rules::local_url;
 use crate::domain::url;
 use crate::edge::pending_responses;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
@@ -41,6 +44,12 @@ pub enum LocalReply {
     },
     /// The key authorization for an HTTP-01 challenge of ACME.
     AcmeChallenge(String),
+    /// A route sends the browser to another URL.
+    RouteRedirect(Arc<Cluster>, u16, String),
+    /// The fixed response of a route.
+    Fixed(Arc<Cluster>, Arc<FixedResponse>),
+    /// A file of a route's folder.
+    File(Arc<Cluster>, FileRequest),
     /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
@@ -72,12 +81,25 @@ impl LocalReply {
     pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
-            Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
+            Self::Choice(cluster, ..)
+            | Self::List(cluster, _)
+            | Self::RouteRedirect(cluster, ..)
+            | Self::Fixed(cluster, _)
+            | Self::File(cluster, _) => Some(cluster),
             Self::Denied(denial) => Some(&denial.cluster),
             Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
                 None
             }
         }
+    }
+
+    /// HSTS for the response of a route, as servers' responses have it.
+    pub(super) fn hsts_of_route(&self, tls: bool) -> Option<String> {
+        let cluster = match self {
+            Self::RouteRedirect(cluster, ..) | Self::Fixed(cluster, _) | Self::File(cluster, _) => cluster,
+            _ => return None,
+        };
+        cluster.settings.headers.hsts.clone().filter(|_| tls)
     }
 
     /// The reason in the access log; an error whose page says it has none.
@@ -88,6 +110,9 @@ impl LocalReply {
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
             Self::Denied(denial) => Some(denial.reason),
+            Self::RouteRedirect(..) => Some("redirect"),
+            Self::Fixed(..) => Some("respond"),
+            Self::File(..) => Some("files"),
             _ => None,
         }
     }
@@ -105,7 +130,7 @@ impl Proxy {
         hsts: Option<&str>,
     ) -> Result<()> {
         begin_request_id(session, ctx, reply.cluster());
-        let (mut head, body) = render(session, snapshot, &reply, ctx.request_id.as_ref())?;
+        let (mut head, body) = prepare(session, snapshot, &reply, ctx.request_id.as_ref()).await?;
         add_cluster_fields(&mut head, ctx, reply.cluster())?;
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -118,7 +143,8 @@ impl Proxy {
         }
         ctx.reply_cluster = reply.cluster().cloned();
         ctx.reply_reason = reply.reason();
-        if let LocalReply::Problem(..) = reply
+        if let LocalReply::Problem(problem, _) = &reply
+            && *problem != Problem::Denied
             && ctx.routed.is_none()
         {
             self.count_outcome(None);
@@ -132,6 +158,10 @@ impl Proxy {
             }
             _ => {}
         }
+        let body = match body {
+            LocalBody::Bytes(body) => body,
+            LocalBody::File(file) => return file.send(session, head).await,
+        };
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
         if has_body {
@@ -147,6 +177,58 @@ pub(super) fn is_response_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
 }
 
+/// The content of a response.
+enum LocalBody {
+    Bytes(Bytes),
+    File(OpenFile),
+}
+
+async fn prepare(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
+) -> Result<(ResponseHeader, LocalBody)> {
+    let LocalReply::File(_, file) = reply else {
+        return render(session, snapshot, reply, request_id)
+            .map(|(head, body)| (head, LocalBody::Bytes(body)));
+    };
+    let request = session.req_header();
+    let problem = if matches!(request.method, Method::GET | Method::HEAD) {
+        match file.open().await {
+            FoundFile::File(file) => return Ok((file.head(request)?, LocalBody::File(file))),
+            FoundFile::FolderWithoutSlash => {
+                let (head, body) = redirect(302, &with_slash(request.raw_path()))?;
+                return Ok((head, LocalBody::Bytes(body)));
+            }
+            FoundFile::Nothing => Problem::FileNotFound,
+            FoundFile::Unreadable => Problem::Internal,
+        }
+    } else {
+        Problem::MethodNotAllowed
+    };
+    let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let (mut head, body) = page(snapshot.pages.error(&problem, accept, reference(request_id)))?;
+    if problem == Problem::MethodNotAllowed {
+        head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?;
+    }
+    Ok((head, LocalBody::Bytes(body)))
+}
+
+/// The request ID as a page shows it.
+fn reference(request_id: Option<&HeaderValue>) -> Option<&str> {
+    request_id.and_then(|id| id.to_str().ok())
+}
+
+/// The URL of a folder, on this host.
+fn with_slash(target: &[u8]) -> String {
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, b"")),
+        None => (target, &b""[..]),
+    };
+    local_url(&[path, b"/", query].concat())
+}
+
 /// A request that was answered before it was routed has no ID yet.
 fn begin_request_id(session: &Session, ctx: &mut Ctx, cluster: Option<&Arc<Cluster>>) {
     if ctx.request_id.is_none()
@@ -160,7 +242,10 @@ fn add_cluster_fields(head: &mut ResponseHeader, ctx: &Ctx, cluster: Option<&Arc
     let id = ctx.request_id.as_ref();
     match (&ctx.routed, cluster) {
         (Some(routed), _) => FieldEdits::to_client(routed, id).apply_to_own_response(head),
-        (None, Some(cluster)) => FieldEdits::of_cluster(cluster, id).apply_to_own_response(head),
+        (None, Some(cluster)) => {
+            let route = ctx.route.as_ref().map(|taken| &*taken.route);
+            FieldEdits::of_cluster(cluster, route, id).apply_to_own_response(head)
+        }
         (None, None) => Ok(()),
     }
 }
@@ -173,7 +258,7 @@ fn render(
 ) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
-    let reference = request_id.and_then(|id| id.to_str().ok());
+    let reference = reference(request_id);
     match reply {
         LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => {
             page(snapshot.pages.error(problem, accept, reference))
@@ -188,6 +273,16 @@ fn render(
             head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
             Ok((head, Bytes::from(key_authorization.clone())))
         }
+        LocalReply::RouteRedirect(_, status, location) => {
+            let (mut head, body) = redirect(*status, location)?;
+            if matches!(status, 301 | 308) {
+                head.remove_header(&header::CACHE_CONTROL);
+            }
+            Ok((head, body))
+        }
+        LocalReply::Fixed(_, response) => fixed(request, response),
+        // Made by `prepare`, because it waits for the file.
+        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept, reference)),
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;
@@ -220,6 +315,35 @@ fn empty(status: u16) -> Result<ResponseHeader> {
     head.insert_header(header::SERVER, pages::SERVER_NAME)?;
     head.insert_header(header::CONTENT_LENGTH, "0")?;
     Ok(head)
+}
+
+/// The fixed response of a route; 304 if the client has it already.
+fn fixed(request: &RequestHeader, response: &FixedResponse) -> Result<(ResponseHeader, Bytes)> {
+    let is_page = response.status == 200;
+    let unchanged = is_page
+        && matches!(request.method, Method::GET | Method::HEAD)
+        && static_files::is_unchanged(request, &response.etag, None);
+    let mut head = ResponseHeader::build(if unchanged { 304 } else { response.status }, Some(8))?;
+    head.insert_header(header::SERVER, pages::SERVER_NAME)?;
+    // The next reload may change it.
+    let cache_control = if is_page { "no-cache" } else { "no-store" };
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(cache_control))?;
+    if is_page {
+        head.insert_header(header::ETAG, response.etag.clone())?;
+    }
+    let has_content = !unchanged && response.status != 204;
+    if has_content {
+        head.insert_header(header::CONTENT_TYPE, response.content_type.clone())?;
+        head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
+        head.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
+    }
+    if let Some(seconds) = response.retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    for (name, value) in &response.headers {
+        head.insert_header(name, value.clone())?;
+    }
+    Ok((head, if has_content { response.body.clone() } else { Bytes::new() }))
 }
 
 fn choice(

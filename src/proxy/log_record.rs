@@ -46,6 +46,7 @@ pub(super) fn record<'a>(
         referer: value(&header::REFERER),
         user_agent: value(&header::USER_AGENT),
         cluster: ctx.cluster().map(|cluster| cluster.settings.name.as_str()),
+        route: ctx.route.as_ref().map(|taken| &*taken.route.name),
         database: routed.and_then(|routed| {
             let database = routed.view.directory.index.database(routed.database.found.as_ref()?.database);
             Some((database.path(), database.replica_id()))

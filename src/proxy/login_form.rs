@@ -212,6 +212,7 @@ fn is_needed(session: &Session, routed: &Routed) -> bool {
     // If only some servers hold the database of the URL, the form cannot choose another server.
     let may_choose = routed.database.found.as_ref().is_none_or(|found| routed.view.is_on_every_server(found));
     affinity.entry.is_none()
+        && routed.cluster.pool_tag.is_none()
         && may_choose
         && !affinity.entries.is_empty()
         && !matches!(affinity.hint, Some((_, Hint::RedirectTo)))

@@ -16,6 +16,7 @@ mod error_mapping;
 pub mod failover;
 mod fast_path;
 mod header_edits;
+mod home_mail;
 mod http_validation;
 mod keep_alive;
 pub mod local_reply;
@@ -34,9 +35,11 @@ mod response_deadline;
 mod response_headers;
 mod response_validation;
 pub mod route;
+mod route_action;
 mod route_context;
 pub mod routed;
 mod server_choice;
+mod static_files;
 mod upstream_connection;
 mod user_affinity;
 mod write_cookie;
@@ -178,8 +181,13 @@ impl ProxyHttp for Proxy {
             }
             Err(reply) => Err(reply),
         };
+        let accepted = match accepted {
+            Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+            accepted => accepted,
+        };
         if let Err(reply) = accepted {
-            self.reply(session, ctx, &snapshot, reply, None).await?;
+            let hsts = reply.hsts_of_route(client.tls);
+            self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await?;
             return Ok(true);
         }
         if let Some(routed) = &ctx.routed {

@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 use super::client_info::ClientInfo;
 use super::ctx::Ctx;
 use super::local_reply::LocalReply;
+use super::route::Routing;
 use super::route_context::TargetUri;
 use super::routed::Routed;
 use super::{
@@ -61,10 +62,14 @@ impl Proxy {
             .ok_or(Problem::BadRequest(refusal::HOST_MISSING.reason))?;
         let head = session.req_header();
         let uri = TargetUri { authority: &authority, target: head.raw_path(), tls: client.tls };
-        let routed = route::route(snapshot, head, uri, client.address);
-        if !client.tls && listener.is_some_and(|listener| listener.redirect_to_https) {
+        let Routing { route, result: routed } = route::route(snapshot, head, uri, client.address);
+        if !client.tls
+            && listener.is_some_and(|listener| listener.redirect_to_https)
+            && !is_acme_challenge(&routed)
+        {
             redirect_to_https(snapshot, listener, uri, &routed)?;
         }
+        ctx.route = route;
         if is_last_hop && !matches!(routed, Err(LocalReply::Problem(..))) {
             return Err(LocalReply::Options);
         }
@@ -130,6 +135,12 @@ fn ignore_interim_responses(session: &mut Session) {
     {
         client.set_ignore_info_resp(true);
     }
+}
+
+/// Whether a folder is to answer the challenge of a certificate authority, which begins without TLS
+/// (<https://www.rfc-editor.org/rfc/rfc8555#section-8.3>).
+fn is_acme_challenge(routed: &Result<Box<Routed>, LocalReply>) -> bool {
+    matches!(routed, Err(LocalReply::File(_, file)) if file.is_acme_challenge)
 }
 
 fn redirect_to_https(

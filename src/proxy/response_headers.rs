@@ -66,10 +66,15 @@ pub(super) fn to_client<H: ResponseHead>(
             tried: &ctx.failover.tried,
             redirected_to,
             sets_cookies: fields.present.contains(ResponseField::SetCookie),
-            is_html: fields.media_type == Some(MediaType::Html),
+            is_page: match routed.cluster.pool_tag {
+                Some(_) => is_page_of_pool(head),
+                None => fields.media_type == Some(MediaType::Html),
+            },
         };
         affinity_cookie::write(head, routed, attempt, &response)?;
-        write_cookie::write(head, routed, attempt, &response)?;
+        if routed.cluster.pool_tag.is_none() {
+            write_cookie::write(head, routed, attempt, &response)?;
+        }
     }
     FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)
 }
@@ -199,7 +204,9 @@ fn map_urls<H: ResponseHead>(
         map_url(head, field, &mapping, |server, target| {
             let other = ServerId::try_from(server).ok().filter(|server| *server != attempt.server);
             if let Some(server) = other.filter(|_| field == ResponseField::Location) {
-                redirected = tag_of_target(&routed.cluster, &routed.view, target).map(|tag| (server, tag));
+                let tag = routed.cluster.pool_tag;
+                let tag = tag.or_else(|| tag_of_target(&routed.cluster, &routed.view, target));
+                redirected = tag.map(|tag| (server, tag));
             }
         })?;
     }
@@ -279,6 +286,20 @@ fn end_sessions<H: ResponseHead>(
         }
     }
     Ok(())
+}
+
+/// The media types of files that every server of a pool has, at the start of `Content-Type`.
+const STATIC_TYPES: [&[u8]; 6] =
+    [b"image/", b"font/", b"text/css", b"text/javascript", b"application/javascript", b"application/wasm"];
+
+/// Whether the server of a pool has served the user: a successful response, such as the JSON of an API, but no image,
+/// style or script.
+fn is_page_of_pool<H: ResponseHead>(head: &H) -> bool {
+    let status = head.status();
+    let is_success = matches!(status.as_u16(), 101 | 200..=303 | 305..=399);
+    let value = head.first(ResponseField::ContentType).unwrap_or_default();
+    let is = |name: &&[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    is_success && !STATIC_TYPES.iter().any(is)
 }
 
 fn path_of(target: &[u8]) -> &[u8] {

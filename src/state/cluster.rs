@@ -25,6 +25,7 @@ use crate::domain::cluster::{
 use crate::domain::rules::AccessEffect;
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
+use crate::telemetry::statistics::request_counter::RequestCounter;
 use crate::util::clock;
 
 /// A running cluster; replaced by every reload.
@@ -42,9 +43,13 @@ pub struct Cluster {
     pub(crate) cookies: CookieClassifier,
     /// Denied requests, by the position of the access rule.
     denied: Box<[Arc<AtomicU64>]>,
+    /// What stands in the cookie of a pool instead of the tag of a database; `None` for a cluster.
+    pub(crate) pool_tag: Option<u32>,
     /// Reads from Domino: directory, Server documents, statistics, probes.
     pub(crate) client: DominoClient,
     pub(crate) persistent_state: Arc<PersistentState>,
+    /// The requests that took each route, in the order of the routes.
+    pub(crate) route_requests: Vec<Arc<RequestCounter>>,
     /// The current view; a request loads it once.
     pub view: ArcSwap<ClusterView>,
     /// Notified after each change of servers or addresses, for the one task that polls the sources of its servers.
@@ -111,14 +116,19 @@ impl Cluster {
             CookieKeys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
         let keys = keys.for_cluster(&settings.name);
+        let pool_tag =
+            settings.is_pool().then(|| keys.database_tag(cookie::stable_tag(&settings.name, "pool", b"")));
         let affinity = &settings.affinity;
         let cookies = match affinity.enabled {
             true => CookieClassifier::new(&affinity.cookie, &affinity.session_cookies),
             false => CookieClassifier::new("", &[]),
         };
-        let cookies = cookies.with_style(affinity.session_cookie_style);
+        let cookies =
+            cookies.with_style(affinity.session_cookie_style).with_siblings(&settings.sibling_cookies);
         let client = upstream_client(&settings, process);
         let denied = persistent_state.denied.of_rules(settings.access.rules().iter().map(|rule| &*rule.name));
+        let counter = |route: &Arc<settings::Route>| persistent_state.route_counter(&route.name);
+        let route_requests = settings.routes.iter().map(counter).collect();
         let cluster = Self {
             site: process.site.clone(),
             selection_policy,
@@ -126,6 +136,7 @@ impl Cluster {
             affinity_keys: keys,
             cookies,
             denied,
+            pool_tag,
             client,
             view: ArcSwap::from_pointee(ClusterView::new(
                 Vec::new(),
@@ -137,6 +148,7 @@ impl Cluster {
             view_inputs: Mutex::new(view_inputs),
             peers,
             persistent_state,
+            route_requests,
             settings,
         };
         let mut transitions = cluster.rebuild_view(join_probes);

@@ -287,6 +287,12 @@ impl ClusterView {
             .and_then(|ix| ServerId::try_from(ix).ok())
     }
 
+    /// Whether a server is one of those with these names.
+    #[must_use]
+    pub(crate) fn is_among(&self, server: ServerId, names: &[ServerName]) -> bool {
+        self.server(server).is_some_and(|entry| names.contains(&entry.config.name))
+    }
+
     #[must_use]
     pub(crate) fn server_id(&self, server: DirectoryServerId) -> Option<ServerId> {
         self.ids_by_directory.get(server.as_usize()).copied().flatten()

@@ -61,7 +61,7 @@ use upgrade::UpgradeTracker;
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) settings: Arc<Settings>,
-    /// In the order of the configuration file.
+    /// In the order of the configuration file, then their pools.
     pub clusters: Vec<Arc<Cluster>>,
     pub(crate) hosts: HostTable,
     pub(crate) pages: Pages,
@@ -313,7 +313,9 @@ fn build_snapshot(
         changes.push((wanted.name.clone(), transitions));
         clusters.push(Arc::new(cluster));
     }
-    let hosts = HostTable::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
+    // The positions stay those of all clusters, because pools come last.
+    let served = settings.clusters.iter().filter(|c| !c.is_pool());
+    let hosts = HostTable::new(served.map(|c| c.hostnames.as_slice()));
     Ok((Snapshot { settings: Arc::clone(settings), clusters, hosts, pages }, changes))
 }
 

@@ -43,6 +43,7 @@ mod cli {
 
 mod docs {
     mod companion;
+    mod examples;
     mod guide;
     mod readme;
     mod references;
@@ -125,9 +126,13 @@ mod process {
 mod routing {
     mod access;
     mod databases;
+    mod home_mail;
     mod paths;
+    mod pools;
     mod redirect;
     mod request_targets;
+    mod routes;
+    mod static_files;
 }
 
 mod selection {

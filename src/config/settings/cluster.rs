@@ -16,8 +16,15 @@ use crate::domain::select::CrossSites;
 /// One Domino cluster, or a set of servers that are in none.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
-    /// Unique among the clusters of the file.
+    /// Unique among the clusters of the file. A pool is named `<cluster>/<pool>`.
     pub name: String,
+    /// The name of the cluster that it is a pool of; `None` for a cluster. A pool has no host names, no directory and no
+    /// routes: requests reach it by the routes of its cluster.
+    pub pool_of: Option<String>,
+    /// The position of its first pool among the clusters of the settings; the others follow in their order.
+    pub first_pool: usize,
+    /// The affinity cookies of its pools, or of the cluster and the other pools of a pool. No server gets them.
+    pub sibling_cookies: Vec<String>,
     /// Which host names this cluster serves; empty: all that no other cluster serves.
     pub hostnames: Vec<HostPattern>,
     /// Whether requests are forwarded or redirected.
@@ -65,6 +72,12 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// Whether its servers are of another kind than Domino's own HTTP.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.pool_of.is_some()
+    }
+
     /// Which port of a server a request needs. In redirect mode that is the client's own scheme, because the browser
     /// connects to the server itself.
     #[must_use]

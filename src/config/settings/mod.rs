@@ -58,7 +58,7 @@ pub struct Settings {
     pub access_log: AccessLogSettings,
     /// Whether plain requests take the fast path instead of Pingora's loop.
     pub fast_path: bool,
-    /// In the order of the file; at least one unless `follow` is set.
+    /// In the order of the file, then their pools; at least one unless `follow` is set.
     pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no
     /// secrets. `None` without clusters.

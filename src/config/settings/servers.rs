@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::auth::Auth;
 use super::policy::Availability;
 use crate::domain::cluster::{HostPort, ServerName, SiteName};
-use crate::domain::directory::DirectoryBuilder;
+use crate::domain::directory::{DirectoryBuilder, ReplicaId};
 
 /// `servers`: listed in the file, or read from Domino.
 #[derive(Clone, Debug)]
@@ -178,6 +178,18 @@ impl Entries {
     #[must_use]
     pub fn new(draft: DirectoryBuilder) -> Self {
         Self(Arc::new(Mutex::new(draft)))
+    }
+
+    /// How many databases have this path, if they were not taken out.
+    #[must_use]
+    pub fn databases_at(&self, path: &str) -> usize {
+        self.0.lock().databases_at(path)
+    }
+
+    /// Whether a database has this replica ID, if they were not taken out.
+    #[must_use]
+    pub fn has_replica_id(&self, id: ReplicaId) -> bool {
+        self.0.lock().has_replica_id(id)
     }
 
     /// Takes the replicas out; later calls return none.

@@ -149,16 +149,47 @@ impl RequestMatch {
                 .all(|(name, pattern)| facts.fields.any_value(name, &|value| pattern.matches(value)))
     }
 
+    /// How many segments the longest prefix has that covers a folded path; 0 without one.
+    #[must_use]
+    pub fn prefix_segments(&self, path: &[u8]) -> usize {
+        let covering = self.prefixes.iter().filter(|prefix| is_below(prefix, path));
+        let segments = |prefix: &[u8]| prefix.split(|byte| *byte == b'/').filter(|s| !s.is_empty()).count();
+        covering.map(|prefix| segments(prefix)).max().unwrap_or(0)
+    }
+
+    /// Whether every request that `later` means is surely meant by this condition, too. False if that is not obvious.
+    #[must_use]
+    pub fn covers(&self, later: &Self) -> bool {
+        self.covers_paths_of(later)
+            && (self.hosts.is_empty() || self.hosts == later.hosts)
+            && (self.methods.is_empty() || self.methods == later.methods)
+            && (self.commands.is_empty() || self.commands == later.commands)
+            && (self.clients.is_empty() || self.clients == later.clients)
+            && (self.databases.is_empty() || self.databases == later.databases)
+            && self.arguments.iter().all(|argument| later.arguments.contains(argument))
+            && self.fields.iter().all(|field| later.fields.contains(field))
+    }
+
+    fn covers_paths_of(&self, later: &Self) -> bool {
+        if self.paths.is_empty() && self.prefixes.is_empty() {
+            return true;
+        }
+        let has_prefix_of = |path: &[u8]| self.prefixes.iter().any(|prefix| is_below(prefix, path));
+        let names_paths = !later.paths.is_empty() || !later.prefixes.is_empty();
+        names_paths
+            && later.prefixes.iter().all(|prefix| has_prefix_of(prefix))
+            && later
+                .paths
+                .iter()
+                .all(|glob| self.paths.contains(glob) || has_prefix_of(glob.whole_segments()))
+    }
+
     fn matches_path(&self, facts: &RequestFacts<'_>) -> bool {
         if self.paths.is_empty() && self.prefixes.is_empty() {
             return true;
         }
-        let is_below = |path: &[u8], prefix: &[u8]| {
-            prefix.is_empty()
-                || path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
-        };
         let is_meant = |path: &[u8]| {
-            self.prefixes.iter().any(|prefix| is_below(path, prefix))
+            self.prefixes.iter().any(|prefix| is_below(prefix, path))
                 || self.paths.iter().any(|glob| glob.matches(path))
         };
         if facts.reading == UrlReading::Written || !facts.path.contains(&b'+') {
@@ -207,6 +238,12 @@ impl RequestMatch {
             }
         })
     }
+}
+
+/// Whether a folded path is a prefix or below it.
+fn is_below(prefix: &[u8], path: &[u8]) -> bool {
+    prefix.is_empty()
+        || path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
 /// The name of the command; its raw text if it is none that Domino could know.
@@ -274,6 +311,42 @@ mod tests {
         assert!(matches(&resources, "/a/b/resources/c") && !matches(&resources, "/resources/c"));
         let all = of(|m| m.add_path_prefix("/"));
         assert!(matches(&all, "/") && matches(&all, "/a"));
+    }
+
+    #[test]
+    fn a_condition_covers_a_later_one_if_it_is_no_narrower() {
+        let all = RequestMatch::default();
+        let api = of(|m| m.add_path_prefix("/api"));
+        let api_v1 = of(|m| m.add_path_prefix("/api/v1"));
+        let files = of(|m| m.add_path("/api/files/*"));
+        let exact = of(|m| m.add_path("/API"));
+        let posts = of(|m| {
+            m.add_path_prefix("/api");
+            m.add_method("POST");
+        });
+        for (earlier, later) in
+            [(&all, &api), (&api, &api), (&api, &api_v1), (&api, &files), (&api, &exact), (&api, &posts)]
+        {
+            assert!(earlier.covers(later), "{earlier:?} {later:?}");
+        }
+        let wide = of(|m| m.add_path("/api*"));
+        for (earlier, later) in
+            [(&api, &all), (&api_v1, &api), (&files, &api), (&posts, &api), (&api, &wide), (&exact, &api)]
+        {
+            assert!(!earlier.covers(later), "{earlier:?} {later:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_that_covers_a_path_counts() {
+        let shop = of(|m| {
+            m.add_path_prefix("/shop");
+            m.add_path_prefix("/shop/books");
+            m.add_path_prefix("/");
+        });
+        for (path, segments) in [("shop/books/1", 2), ("shop/bookshelf", 1), ("other", 0), ("", 0)] {
+            assert_eq!(shop.prefix_segments(path.as_bytes()), segments, "{path}");
+        }
     }
 
     #[test]

@@ -63,7 +63,9 @@ fn audit_cluster(cluster: &Cluster, limit: usize, exposures: Option<&[Exposure]>
     let live = exposures.is_some();
     let mut findings = FindingCollector::new(limit);
     servers::audit_servers(cluster, &view, live, &mut findings);
-    databases::audit_databases(cluster, &view, live, &mut findings);
+    if !cluster.settings.is_pool() {
+        databases::audit_databases(cluster, &view, live, &mut findings);
+    }
     servers::audit_exposures(exposures.unwrap_or_default(), &mut findings);
     let directory = &view.directory;
     ClusterAudit {

@@ -20,6 +20,8 @@ pub(super) fn audit_servers(
             let Some(at) = entry.host_port(port) else {
                 let kind = match (cluster.settings.uses(port), port) {
                     (true, _) => &finding::PORT_DISABLED,
+                    // Only browsers that are redirected use another port.
+                    _ if cluster.settings.is_pool() => continue,
                     (false, Port::Https) => &finding::NO_HTTPS,
                     (false, Port::Http) => &finding::NO_HTTP,
                 };

@@ -17,6 +17,9 @@ impl Explanation {
                 self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
             );
         }
+        if let Some(route) = &self.route {
+            let _ = writeln!(out, "route     {route}");
+        }
         if let Some(access) = &self.access {
             let _ = writeln!(out, "access    {}", access.text);
         }

@@ -128,12 +128,12 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
     let (then, states) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let groups = databases_by_holders(&view);
+    let groups = databases_by_holders(cluster, &view);
     let levels: AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)> = groups
         .keys()
         .map(|h| (h, (service_level(cluster, h, &now, &ports), service_level(cluster, h, &then, &ports))))
         .collect();
-    let [lost, other_site, set_aside, lost_already] = affected_databases(&view, &levels, limit);
+    let [lost, other_site, set_aside, lost_already] = affected_databases(cluster, &view, &levels, limit);
     let load = load::compare_loads(cluster, &view, &groups, &now, &then, &ports);
     let servers = view
         .entries
@@ -194,9 +194,9 @@ fn changed(
 }
 
 /// The number of databases for each group of holders, in a stable order.
-fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
+fn databases_by_holders(cluster: &Cluster, view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
     let mut groups: AHashMap<MarkedHolders, usize> = AHashMap::new();
-    for_each_database(view, |_, holders| match groups.get_mut(holders) {
+    for_each_database(cluster, view, |_, holders| match groups.get_mut(holders) {
         Some(count) => *count += 1,
         None => {
             groups.insert(holders.clone(), 1);
@@ -208,13 +208,14 @@ fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
 /// Returns the databases that are lost, served by another site, set aside, and lost already. `levels` has the service level of each group now and
 /// after the change.
 fn affected_databases(
+    cluster: &Cluster,
     view: &ClusterView,
     levels: &AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)>,
     limit: usize,
 ) -> [AffectedDatabases; 4] {
     let [mut lost, mut other_site, mut set_aside, mut lost_already]: [AffectedDatabases; 4] =
         Default::default();
-    for_each_database(view, |found, holders| {
+    for_each_database(cluster, view, |found, holders| {
         let list = match levels.get(holders) {
             Some((ServiceLevel::Unserved, _)) => &mut lost_already,
             Some((_, ServiceLevel::Unserved)) => &mut lost,
@@ -224,7 +225,10 @@ fn affected_databases(
         };
         list.count += 1;
         if list.examples.len() < limit {
-            list.examples.push(describe(view, found, holders));
+            list.examples.push(match found {
+                Some(found) => describe(view, found, holders),
+                None => "all requests to the pool".to_owned(),
+            });
         }
     });
     [lost, other_site, set_aside, lost_already]
@@ -235,21 +239,32 @@ fn steady_state(server: ServerSnapshot) -> ServerSnapshot {
     ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..server }
 }
 
-/// Calls `with` for every database, with the servers that have a replica.
-fn for_each_database(view: &ClusterView, mut with: impl FnMut(&DatabaseMatch, &MarkedHolders)) {
+/// Calls `with` for every database, with the servers that have a replica. A pool counts as one database without a name on
+/// all its servers.
+fn for_each_database(
+    cluster: &Cluster,
+    view: &ClusterView,
+    mut with: impl FnMut(Option<&DatabaseMatch>, &MarkedHolders),
+) {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     let mut holders = MarkedHolders::new();
+    let holder_of = |candidate: &Candidate| MarkedHolder {
+        server: candidate.server,
+        status: candidate.status,
+        is_behind: candidate.freshness.behind_since_unix_ms.is_some(),
+        of_other_site: candidate.of_other_site,
+    };
+    if cluster.settings.is_pool() {
+        view.candidates(None, &mut candidates);
+        holders.extend(candidates.iter().map(holder_of));
+        with(None, &holders);
+    }
     for database in view.directory.index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
         view.candidates(Some(&found), &mut candidates);
         holders.clear();
-        holders.extend(candidates.iter().map(|candidate| MarkedHolder {
-            server: candidate.server,
-            status: candidate.status,
-            is_behind: candidate.freshness.behind_since_unix_ms.is_some(),
-            of_other_site: candidate.of_other_site,
-        }));
-        with(&found, &holders);
+        holders.extend(candidates.iter().map(holder_of));
+        with(Some(&found), &holders);
     }
 }
 

@@ -35,6 +35,10 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
 /// Appends the fields that Apache does not have, from the value of `cluster` to the end of the line.
 fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
     push_word(line, record.cluster.unwrap_or("-"));
+    if let Some(route) = record.route {
+        line.extend_from_slice(b" route=");
+        push_word(line, route);
+    }
     line.extend_from_slice(b" db=");
     match record.database {
         Some((path, replica_id)) => {

@@ -35,6 +35,7 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     text(line, br#","referer":"#, record.referer);
     text(line, br#","user_agent":"#, record.user_agent);
     text(line, br#","cluster":"#, record.cluster.unwrap_or_default().as_bytes());
+    text(line, br#","route":"#, record.route.unwrap_or_default().as_bytes());
     text(line, br#","database":"#, record.database.map_or("", |(path, _)| path).as_bytes());
     line.extend_from_slice(br#","replica_id":"#);
     match record.database {
@@ -119,6 +120,7 @@ mod tests {
             status: 503,
             referer: b"\\\"",
             cluster: Some("Acme Web"),
+            route: Some("a \"b\""),
             database: Some(("a b.nsf", ReplicaId(7))),
             server: Some(LoggedServer { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
             attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
@@ -133,6 +135,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["target"], "/a\"\r\n\u{fffd}?x");
         assert_eq!(read["server"], "W\"1\\/\u{fc}");
+        assert_eq!(read["route"], "a \"b\"");
         assert_eq!(read["attempts"][0]["cause"], "connect");
         assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
         assert_eq!(read["request_id"], "a-7");

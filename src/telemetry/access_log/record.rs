@@ -34,6 +34,8 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// The cluster that the request belongs to.
     pub cluster: Option<&'a str>,
+    /// The name of the route that the request took.
+    pub route: Option<&'a str>,
     /// Path and replica ID, if the directory has the database.
     pub database: Option<(&'a str, ReplicaId)>,
     /// The server of the last attempt.

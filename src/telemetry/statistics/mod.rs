@@ -8,6 +8,7 @@ mod clients;
 mod connections;
 pub mod denied;
 mod rates;
+pub mod request_counter;
 mod shards;
 pub mod traffic;
 
