@@ -2,6 +2,7 @@
 //! each candidate instead of sending the request.
 
 mod request;
+mod route_servers;
 mod text;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::acme::challenges::http_token;
 use crate::config::settings::{HostPattern, Mode, RouteAction};
-use crate::domain::cluster::{Port, ServerName, SiteName};
+use crate::domain::cluster::{Port, SiteName};
 use crate::domain::select::{
     CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
 };
@@ -230,7 +231,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
-    add_unknown_servers(explanation, routed);
+    explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
@@ -263,15 +264,6 @@ fn add_database(explanation: &mut Explanation, routed: &Routed) {
         explanation
             .notes
             .push("the directory does not know this database: every server is a candidate".to_owned());
-    }
-}
-
-/// With `servers: { source: names }` the configuration cannot be checked.
-fn add_unknown_servers(explanation: &mut Explanation, routed: &Routed) {
-    let Some(route) = &routed.route else { return };
-    let is_member = |name: &ServerName| routed.view.entries.iter().any(|entry| entry.config.name == *name);
-    for name in route.servers.iter().filter(|name| !is_member(name)) {
-        explanation.notes.push(format!("{name} of the route's servers is not in the cluster"));
     }
 }
 
@@ -363,7 +355,7 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
 }
 
 fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision, target: &[u8]) {
-    add_left_out(explanation, routed);
+    explanation.add_left_out(routed);
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
@@ -387,29 +379,6 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
             verdict: entry.describe_verdict(*verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
-        });
-    }
-}
-
-/// The holders that the route does not name.
-fn add_left_out(explanation: &mut Explanation, routed: &Routed) {
-    for (server, entry) in routed.view.entries.iter().enumerate() {
-        let Ok(server) = ServerId::try_from(server) else { continue };
-        let mark = routed.database.found.as_ref().map(|found| routed.view.mark_on(found, server));
-        if routed.allows(server) || mark.is_some_and(|mark| mark.is_none()) {
-            continue;
-        }
-        explanation.candidates.push(ExplainedCandidate {
-            server: entry.config.name.to_string(),
-            site: entry.config.site.as_ref().map(ToString::to_string),
-            state: entry.server.state().as_str().to_owned(),
-            index: entry.server.index(),
-            path: None,
-            target: None,
-            mark: mark.flatten().map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: "dropped: not in the route's servers".to_owned(),
-            chosen: false,
-            own_write: None,
         });
     }
 }

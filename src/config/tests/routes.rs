@@ -97,7 +97,7 @@ fn each_key_of_a_route_has_an_error_for_its_wrong_form() {
     wrong("{ name: a, match: {path: /a} }, { name: ^a, match: {path: /b} }", "[1].name", &["routes[0]"]);
     wrong("{ match: all, deny: ^no }", "[0].deny", &["remove it"]);
     for (route, key, part) in [
-        ("deny: true, ^database: a.nsf", "database", "a route has one action"),
+        ("^deny: true, database: a.nsf", "deny", "a route has one action"),
         ("^deny: true, redirect: /a", "deny", "cannot stand beside `redirect`"),
         ("deny: true, ^servers: [Web1/Acme]", "servers", "needs no server"),
         ("redirect: /a, ^response_timeout: 5s", "response_timeout", "needs no server"),
