@@ -29,9 +29,11 @@ impl Section {
         RENAMED.iter().find(|(section, old, _)| *section == self.name && *old == key).map(|(_, _, new)| *new)
     }
 
-    /// The first other section that has this key.
+    /// Another section that has this key: one around this section, else the first.
     pub fn elsewhere(&self, key: &str) -> Option<&'static str> {
-        let home = ALL.iter().find(|s| s.name != self.name && s.has(key))?;
+        let others = || ALL.iter().filter(|s| s.name != self.name && s.has(key));
+        let is_around = |s: &&Section| !s.name.is_empty() && self.name.starts_with(s.name);
+        let home = others().find(is_around).or_else(|| others().next())?;
         Some(if home.name.is_empty() { "the top level" } else { home.name })
     }
 }

@@ -191,9 +191,10 @@ const UNREAD: [&str; 27] = [
 ];
 
 /// Names that sources mention for another reason than to read, change or drop a field of a plain request.
-const MENTIONED: [(&str, &str); 8] = [
+const MENTIONED: [(&str, &str); 9] = [
     // Fields of responses.
     ("local_reply.rs", "cache-control"),
+    ("static_files.rs", "content-type"),
     ("local_reply.rs", "content-type"),
     ("response_head.rs", "cache-control"),
     ("response_head.rs", "content-type"),
@@ -205,8 +206,13 @@ const MENTIONED: [(&str, &str); 8] = [
     ("request_headers.rs", "upgrade"),
 ];
 
-/// The constants and string literals of a source, as names of fields in lower case.
+/// The constants and string literals of a source, as names of fields in lower case, without those that
+/// [`field_values`] finds in every case.
 fn mentioned(source: &str) -> BTreeSet<String> {
+    let mut rest = source.split("field_values(");
+    let first = rest.next().unwrap_or_default().to_owned();
+    let after_call = |part: &str| part.split_once(')').unwrap_or_default().1.to_owned();
+    let source = std::iter::once(first).chain(rest.map(after_call)).collect::<Vec<_>>().join(" ");
     let words =
         source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-' && c != '$' && c != '"');
     let constant =

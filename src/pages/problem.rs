@@ -42,15 +42,11 @@ pub enum Problem {
     UnknownDatabase,
     /// 404: `home_mail` found no mail file of the user.
     NoHomeMail,
-    /// 403: a route of the configuration denies the request.
-    Denied,
-    /// 404: there is no such file in the folder of a route.
-    FileNotFound,
     /// 409: several databases have this path, and the method is neither GET nor HEAD.
     AmbiguousConflict,
-    /// 403: a rule denies the request.
+    /// 403: a route or an access rule denies the request.
     AccessDenied,
-    /// 404: there is nothing at this address, or a rule says so.
+    /// 404: there is no such file in the folder of a route, or an access rule says so.
     NotFound,
     /// 429: too many attempts to log in, from this address or for this user.
     TooManyLogins {
@@ -91,14 +87,12 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 23] = [
+pub(super) const FIXED_ERRORS: [Problem; 21] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
     Problem::UnknownDatabase,
     Problem::NoHomeMail,
-    Problem::Denied,
-    Problem::FileNotFound,
     Problem::AmbiguousConflict,
     Problem::AccessDenied,
     Problem::NotFound,
@@ -207,20 +201,6 @@ impl Problem {
                 "Your entry in the directory names no mail file. Please ask your administrator.",
                 None,
             ),
-            Self::Denied => (
-                403,
-                "denied",
-                "This page is not available",
-                "Requests for this address are not allowed here.",
-                None,
-            ),
-            Self::FileNotFound => (
-                404,
-                "file_not_found",
-                "There is no such page",
-                "There is nothing at this address. Please check the spelling.",
-                None,
-            ),
             Self::AmbiguousConflict => (
                 409,
                 "ambiguous_path",
@@ -240,7 +220,7 @@ impl Problem {
                 403,
                 "access_denied",
                 "This page is not available here",
-                "This page may not be opened from your network.",
+                "Requests for this address are not allowed from here.",
                 None,
             ),
             Self::NotFound => (

@@ -144,7 +144,7 @@ impl Proxy {
         ctx.reply_cluster = reply.cluster().cloned();
         ctx.reply_reason = reply.reason();
         if let LocalReply::Problem(problem, _) = &reply
-            && *problem != Problem::Denied
+            && *problem != Problem::AccessDenied
             && ctx.routed.is_none()
         {
             self.count_outcome(None);
@@ -201,7 +201,7 @@ async fn prepare(
                 let (head, body) = redirect(302, &with_slash(request.raw_path()))?;
                 return Ok((head, LocalBody::Bytes(body)));
             }
-            FoundFile::Nothing => Problem::FileNotFound,
+            FoundFile::Nothing => Problem::NotFound,
             FoundFile::Unreadable => Problem::Internal,
         }
     } else {

@@ -62,7 +62,7 @@ pub(super) fn take(
             let request = FileRequest::new(files, path, &route.condition);
             Err(LocalReply::File(Arc::clone(cluster), request))
         }
-        RouteAction::Deny => Err(LocalReply::Problem(Problem::Denied, Some(Arc::clone(cluster)))),
+        RouteAction::Deny => Err(LocalReply::Problem(Problem::AccessDenied, Some(Arc::clone(cluster)))),
     }
 }
 

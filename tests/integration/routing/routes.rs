@@ -223,7 +223,7 @@ fn routes_answer_with_redirects_texts_pages_and_refusals() {
         assert_eq!((answer.status, answer.header("etag")), (status, Some(etag.as_str())), "{tag}");
     }
     let denied = icm.client().with("Accept", "application/json").get("/closed/x");
-    assert_eq!((denied.status, denied.json()["error"].as_str()), (403, Some("denied")));
+    assert_eq!((denied.status, denied.json()["error"].as_str()), (403, Some("access_denied")));
     assert_eq!(denied.header("x-closed"), Some("shut"));
     assert_eq!(icm.client().request("PUT", "/only-get", &[], b"").unwrap().status, 403);
     assert_eq!(icm.client().get("/only-get").status, 200, "the condition names the method");
@@ -258,7 +258,7 @@ fn routes_that_answer(page: &Path) -> String {
 
 fn assert_routes_are_shown(icm: &Icm) {
     for (url, outcome, status) in
-        [("/old/x", "redirect", 302), ("/down/", "respond", 503), ("/closed/", "denied", 403)]
+        [("/old/x", "redirect", 302), ("/down/", "respond", 503), ("/closed/", "access_denied", 403)]
     {
         let explained = explain(icm, url);
         assert_eq!((&explained["outcome"], &explained["status"]), (&json!(outcome), &json!(status)), "{url}");
@@ -282,7 +282,7 @@ fn assert_routes_are_shown(icm: &Icm) {
     let line: serde_json::Value = serde_json::from_str(lines.next_back().unwrap()).unwrap();
     assert_eq!(
         (&line["route"], &line["page"], &line["cluster"]),
-        (&json!("closed"), &json!("denied"), &json!("AcmeWeb"))
+        (&json!("closed"), &json!("access_denied"), &json!("AcmeWeb"))
     );
 }
 
