@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::availability;
 use super::companion;
+use super::compression;
 use super::directory;
 use super::freshness;
 use super::keys;
@@ -94,6 +95,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
+        compression: compression::compression(&map.get("compression")),
         routes: routes::routes(&map.get("routes")),
         connector_secret: connector.token(),
         availability,

@@ -118,8 +118,11 @@ pub(super) const CLUSTER: Section = Section::new(
         "headers",
         "connector_secret_file",
         "routes",
+        "compression",
     ],
 );
+pub(super) const COMPRESSION: Section =
+    Section::new("clusters[].compression", &["types", "min_size", "algorithms", "with_session_cookies"]);
 pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
@@ -269,4 +272,5 @@ pub(super) const ALL: &[Section] = &[
     AFFINITY,
     CLUSTER_LIMITS,
     HEADERS,
+    COMPRESSION,
 ];

@@ -10,6 +10,7 @@ mod auth;
 mod availability;
 mod cluster;
 mod companion;
+mod compression;
 mod directory;
 mod directory_entries;
 mod directory_file;

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod cluster;
+pub mod compression;
 pub mod directory;
 pub mod freshness;
 pub(crate) mod rewrite;

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::client_info::ClientInfo;
+use super::compression::BodyCompression;
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
@@ -45,6 +46,8 @@ pub struct Ctx {
     pub body_bytes: u64,
     /// Bytes of the response's body that came over the fast path; Pingora counts its own.
     pub response_bytes: u64,
+    /// Set while the response's body is compressed for the client.
+    pub compression: Option<Box<BodyCompression>>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, if it is not an error.
@@ -95,6 +98,7 @@ impl Ctx {
             outbound: None,
             body_bytes: 0,
             response_bytes: 0,
+            compression: None,
             reply_cluster: None,
             reply_reason: None,
             reply_cookie: None,

@@ -7,6 +7,7 @@ mod attempt_result;
 mod authority;
 mod client_info;
 mod client_limits;
+mod compression;
 mod counters;
 mod ctx;
 pub mod database_lookup;
@@ -144,7 +145,7 @@ impl ProxyHttp for Proxy {
         Ctx::new()
     }
 
-    /// None: bodies pass unchanged, and Pingora's compression module has a cost even when it is off.
+    /// None: Pingora's compression module has a cost even when it is off, and it cannot be flushed.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Validates and routes the request. One that needs no server is answered here.
@@ -269,20 +270,21 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.
+    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection. Only
+    /// here the head is the one for the client, wherever it came from.
     async fn response_filter(
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<()> {
+        compression::begin(session.req_header(), head, ctx)?;
         if session.req_header().version == Version::HTTP_10 {
             head.remove_header(&header::TRANSFER_ENCODING);
         }
         Ok(())
     }
 
-    /// The edge limits the bytes that wait for HTTP/2 clients, so it has to know of them.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -290,7 +292,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        response_body::piece_passes(session, body, end, ctx);
+        response_body::piece_passes(session, body, end, response_body::Flush::EachPiece, ctx)?;
         Ok(None)
     }
 
@@ -335,6 +337,9 @@ impl ProxyHttp for Proxy {
         }
         let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
+        if let Some(compression) = &ctx.compression {
+            compression.count(self.balancer.statistics.this_thread());
+        }
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }

@@ -84,6 +84,7 @@ mod follow {
 
 mod http {
     mod bodies;
+    mod compression;
     mod connection_logins;
     mod headers;
     mod http2;

@@ -10,6 +10,7 @@ mod servers;
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::domain::compression::ContentCoding;
 use crate::state::Balancer;
 use crate::state::followed::FollowedConfig;
 use crate::telemetry::statistics::ClientStatistics;
@@ -43,6 +44,7 @@ pub fn render(balancer: &Balancer) -> String {
     out.sample(&[], statistics.idle_upstream.load(Relaxed));
     out.gauge("icm_ready", "1 while /readyz answers 200");
     out.sample(&[], u8::from(balancer.is_ready()));
+    compression(&mut out, statistics);
     clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
     followed(&mut out, balancer);
@@ -52,6 +54,25 @@ pub fn render(balancer: &Balancer) -> String {
     servers::render(&mut out, balancer);
     process::render(&mut out);
     out.finish()
+}
+
+fn compression(out: &mut Exposition, statistics: &Statistics) {
+    out.counter("icm_compressed_responses_total", "Responses that were compressed for the client");
+    for coding in ContentCoding::ALL {
+        let count = statistics.sum(|counters| &counters.compression.of(coding).responses);
+        out.sample(&[("algorithm", coding.name())], count);
+    }
+    out.counter(
+        "icm_compression_bytes_total",
+        "Bytes of their bodies before (in) and after (out) compression",
+    );
+    for coding in ContentCoding::ALL {
+        let bytes_in = statistics.sum(|counters| &counters.compression.of(coding).bytes_in);
+        let bytes_out = statistics.sum(|counters| &counters.compression.of(coding).bytes_out);
+        for (direction, bytes) in [("in", bytes_in), ("out", bytes_out)] {
+            out.sample(&[("algorithm", coding.name()), ("direction", direction)], bytes);
+        }
+    }
 }
 
 fn clients(out: &mut Exposition, clients: &ClientStatistics) {

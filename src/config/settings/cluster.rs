@@ -10,6 +10,7 @@ use super::policy::{
 use super::routes::Route;
 use super::servers::{Directory, Servers};
 use crate::domain::cluster::Port;
+use crate::domain::compression::CompressionPolicy;
 
 /// One Domino cluster, or a set of servers that are in none.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct ClusterSettings {
     pub limits: ClusterLimits,
     /// Which headers are changed.
     pub headers: Headers,
+    /// What is compressed for clients; `None`: nothing.
+    pub compression: Option<CompressionPolicy>,
     /// Rules that lead requests elsewhere; the first that matches decides.
     pub routes: Vec<Arc<Route>>,
     /// The secret that is sent in `X-ConnectorHeaders-Secret`.

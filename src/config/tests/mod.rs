@@ -1,5 +1,6 @@
 //! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
+mod bytes;
 mod companion;
 mod conf_folder;
 mod defaults;

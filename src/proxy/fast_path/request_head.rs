@@ -10,7 +10,7 @@ use crate::edge::raw_request::RawRequest;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::routed::Routed;
-use crate::proxy::{request_cookies, request_headers};
+use crate::proxy::{compression, request_cookies, request_headers};
 use crate::util::reused_buffer;
 
 /// The head of this attempt, in the buffer of this thread.
@@ -48,15 +48,18 @@ pub(super) fn write(
 /// The client's own fields, in the client's spelling and order.
 fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed, host: &str) -> Result<()> {
     head.field("Host", host.as_bytes());
+    let compresses = routed.cluster.settings.compression.is_some();
     let mut pass = |name: &str, value: &[u8]| {
         let is_written_apart = match name.len() {
             4 => name.eq_ignore_ascii_case("host"),
             6 => routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"),
             _ => false,
         };
-        if !is_written_apart && request_headers::passes_to_server(name) {
-            head.field(name, value);
+        if is_written_apart || !request_headers::passes_to_server(name) {
+            return;
         }
+        let restored = compresses.then(|| compression::value_for_server(name, value)).flatten();
+        head.field(name, restored.as_deref().unwrap_or(value));
     };
     let Some(raw) = RawRequest::of(request) else {
         return request.map(|name, value| {

@@ -5,6 +5,7 @@
 
 pub(crate) mod accept_queue;
 mod clients;
+mod compression;
 mod connections;
 mod rates;
 mod shards;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::telemetry::access_log::LineCounters;
 pub(crate) use clients::ClientStatistics;
+use compression::CompressionCounters;
 pub(crate) use connections::ConnectionCounts;
 pub(crate) use rates::{CommandRates, RateWindow};
 use shards::PerThread;
@@ -47,6 +49,7 @@ pub struct RequestCounters {
     pub(crate) server_received: AtomicU64,
     /// Bytes of request bodies sent to servers.
     pub(crate) server_sent: AtomicU64,
+    pub(crate) compression: CompressionCounters,
 }
 
 /// All counters of the process that do not belong to a cluster or server.
