@@ -2,6 +2,7 @@
 //! table of all routes, [`authorization`] decides who may use them.
 
 pub mod authorization;
+mod cache;
 pub mod databases;
 pub mod login;
 pub mod metrics;

@@ -57,6 +57,7 @@ pub(super) const TOP: Section = Section::new(
         "statpub",
         "access_log",
         "proxy",
+        "cache",
         "clusters",
     ],
 );
@@ -94,6 +95,7 @@ pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
 pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);
 pub(super) const PROXY: Section = Section::new("proxy", &["fast_path"]);
+pub(super) const CACHE: Section = Section::new("cache", &["size", "paths", "max_object", "stale"]);
 pub(super) const CLUSTER: Section = Section::new(
     "clusters[]",
     &[
@@ -250,6 +252,7 @@ pub(super) const ALL: &[Section] = &[
     STATPUB,
     ACCESS_LOG,
     PROXY,
+    CACHE,
     CLUSTER,
     ROUTE,
     MATCH,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod auth;
 mod availability;
+mod cache;
 mod cluster;
 mod companion;
 mod compression;
@@ -227,6 +228,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         statpub,
         access_log,
         fast_path: top::fast_path(&top.get("proxy")),
+        cache: cache::cache(&top.get("cache")),
         clusters,
         clusters_yaml: None,
         follow,

@@ -4,6 +4,7 @@
 //! traffic, `explain`, the simulation and the tests.
 
 pub mod affinity;
+pub mod cached_paths;
 pub mod cluster;
 pub mod compression;
 pub mod directory;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
 use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
+use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
@@ -46,6 +47,9 @@ pub struct Explanation {
     /// The user's own last write to the database, by the write cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<ExplainedWrite>,
+    /// The pattern of `cache.paths` that the path matches: a stored response needs no server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Why this server is chosen.
@@ -159,6 +163,10 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
         crate::domain::url::RequestSafety::Unknown => "unknown",
     };
     explanation.class = Some(class.to_owned());
+    let cache = routed.snapshot.settings.cache.as_ref();
+    let listed = cache.filter(|_| matches!(*method, Method::GET | Method::HEAD));
+    let pattern = listed.and_then(|cache| caching::listed_path(cache, target));
+    explanation.cached_path = pattern.map(|pattern| format!("/{}", pattern.to_text()));
     add_database(explanation, routed);
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);

@@ -15,7 +15,7 @@ use crate::edge::login_connections::ConnectionLogin;
 use crate::edge::pending_responses::PendingResponse;
 use crate::pages::Problem;
 use crate::state::Cluster;
-use crate::telemetry::statistics::InFlightRequest;
+use crate::telemetry::statistics::{CacheResult, InFlightRequest};
 use crate::upstream::tunnel;
 
 /// Pingora passes it to every hook. Dropping it ends everything that is still counted.
@@ -48,6 +48,8 @@ pub struct Ctx {
     pub response_bytes: u64,
     /// Set while the response's body is compressed for the client.
     pub compression: Option<Box<BodyCompression>>,
+    /// What the cache did for a request for a cached path; `None` for all others.
+    pub(super) cache: Option<CacheResult>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, if it is not an error.
@@ -99,6 +101,7 @@ impl Ctx {
             body_bytes: 0,
             response_bytes: 0,
             compression: None,
+            cache: None,
             reply_cluster: None,
             reply_reason: None,
             reply_cookie: None,

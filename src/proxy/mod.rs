@@ -5,6 +5,7 @@ mod affinity_cookie;
 mod attempt;
 mod attempt_result;
 mod authority;
+pub(crate) mod caching;
 mod client_info;
 mod client_limits;
 mod compression;
@@ -49,6 +50,8 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -119,6 +122,12 @@ impl Proxy {
             e.set_retry(true);
             return Err(e);
         }
+        // The page of an error is worse than a stored response that is no longer fresh.
+        if status.is_server_error() && session.cache.can_serve_stale_error() {
+            let mut e = Error::new(ErrorType::HTTPStatus(status.as_u16()));
+            e.as_up();
+            return Err(e);
+        }
         if self.balancer.is_draining() {
             // Tells the client not to send another request on this connection.
             keep_alive::close_after_response(session);
@@ -170,6 +179,61 @@ impl ProxyHttp for Proxy {
             routed.cluster.persistent_state.retry_budget.record_request(clock::instant_ms(ctx.started));
         }
         Ok(false)
+    }
+
+    /// Lets requests for listed paths use the cache. All hooks with `cache` in their name are only called for these.
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        self.begin_caching(session, ctx)
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        caching::key(session, ctx)
+    }
+
+    fn cache_miss(&self, session: &mut Session, _ctx: &mut Ctx) {
+        caching::missed(session);
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        _is_fresh: bool,
+        _ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(caching::forced_freshness(session.req_header(), meta))
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(caching::cacheable(head, ctx))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _ctx: &mut Ctx,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        caching::variance(meta, request)
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<bool> {
+        caching::is_not_modified(session.req_header(), head, ctx.routed.as_deref())
+    }
+
+    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        caching::may_serve_stale(ctx, error)
     }
 
     /// Serves a plain request on the fast path, and prepares any other for Pingora's loop.
@@ -278,6 +342,9 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.cache.is_some() {
+            self.note_cache_result(session, head, ctx)?;
+        }
         compression::begin(session.req_header(), head, ctx)?;
         if session.req_header().version == Version::HTTP_10 {
             head.remove_header(&header::TRANSFER_ENCODING);
@@ -329,8 +396,13 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
-        if ctx.routed.is_some() {
-            self.count_outcome(ctx.outcome);
+        match ctx.cache {
+            Some(result) if result.needs_no_server() => {}
+            _ if ctx.routed.is_some() => self.count_outcome(ctx.outcome),
+            _ => {}
+        }
+        if let Some(result) = ctx.cache {
+            self.count_cache_result(result);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);

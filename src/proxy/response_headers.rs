@@ -18,6 +18,7 @@ use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
 use crate::state::cluster_view::UpstreamServer;
+use crate::telemetry::statistics::CacheResult;
 use crate::upstream::response_head::{ResponseField, ResponseFieldSet, ResponseHead};
 
 /// `Alt-Svc` is about the host and port of the server, which the client does not use.
@@ -59,7 +60,10 @@ pub(super) fn to_client<H: ResponseHead>(
     if routed.is_logout && head.status().as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
-    if routed.cluster.settings.affinity.enabled {
+    // A response that goes to several users has no cookie for one of them.
+    let is_shared = ctx.cache.is_some_and(|result| result != CacheResult::Bypass)
+        && !fields.present.contains(ResponseField::SetCookie);
+    if routed.cluster.settings.affinity.enabled && !is_shared {
         let response = ResponseContext {
             request,
             tried: &ctx.failover.tried,

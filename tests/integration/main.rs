@@ -84,6 +84,7 @@ mod follow {
 
 mod http {
     mod bodies;
+    mod cache;
     mod compression;
     mod connection_logins;
     mod headers;

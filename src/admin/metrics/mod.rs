@@ -13,8 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::domain::compression::ContentCoding;
 use crate::state::Balancer;
 use crate::state::followed::FollowedConfig;
-use crate::telemetry::statistics::ClientStatistics;
-use crate::telemetry::statistics::Statistics;
+use crate::telemetry::statistics::{CacheResult, ClientStatistics, Statistics};
 use crate::util::clock;
 use domino::{MetricKind, StatisticValue};
 use exposition::Exposition;
@@ -45,6 +44,7 @@ pub fn render(balancer: &Balancer) -> String {
     out.gauge("icm_ready", "1 while /readyz answers 200");
     out.sample(&[], u8::from(balancer.is_ready()));
     compression(&mut out, statistics);
+    cache(&mut out, balancer);
     clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
     followed(&mut out, balancer);
@@ -54,6 +54,23 @@ pub fn render(balancer: &Balancer) -> String {
     servers::render(&mut out, balancer);
     process::render(&mut out);
     out.finish()
+}
+
+fn cache(out: &mut Exposition, balancer: &Balancer) {
+    out.counter("icm_cache_requests_total", "Requests for paths of `cache`, by what the cache did");
+    for result in CacheResult::ALL {
+        let count = balancer.statistics.sum(|counters| counters.cache.of(result));
+        out.sample(&[("result", result.as_str())], count);
+    }
+    let totals = balancer.response_cache.totals();
+    out.gauge("icm_cache_objects", "Responses in the cache");
+    out.sample(&[], totals.objects);
+    out.gauge("icm_cache_bytes", "Memory that they take");
+    out.sample(&[], totals.bytes);
+    out.gauge("icm_cache_max_bytes", "Memory that they may take, 0 without a cache");
+    out.sample(&[], totals.limit);
+    out.counter("icm_cache_evictions_total", "Responses that made room for others");
+    out.sample(&[], totals.evictions);
 }
 
 fn compression(out: &mut Exposition, statistics: &Statistics) {

@@ -11,12 +11,14 @@ use ipnet::IpNet;
 use super::file_access::FileAccess;
 
 mod auth;
+mod cache;
 mod cluster;
 mod policy;
 mod routes;
 mod servers;
 
 pub use auth::*;
+pub use cache::*;
 pub use cluster::*;
 pub use policy::*;
 pub use routes::*;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub access_log: AccessLogSettings,
     /// Whether plain requests take the fast path instead of Pingora's loop.
     pub fast_path: bool,
+    /// Which responses are kept in memory; `None`: none.
+    pub cache: Option<CacheSettings>,
     /// In the order of the file; at least one unless `follow` is set.
     pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no

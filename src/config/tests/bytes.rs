@@ -1,7 +1,10 @@
-//! What `compression` means, and its errors.
+//! What `compression` and `cache` mean, and their errors.
 
-use super::super::settings::ClusterSettings;
-use super::support::{cluster, load};
+use std::time::Duration;
+
+use super::super::settings::{CacheSettings, ClusterSettings};
+use super::support::{cluster, load, top};
+use crate::domain::cached_paths::CachedPaths;
 use crate::domain::compression::{CompressionPolicy, ContentCoding};
 
 fn loaded(line: &str) -> ClusterSettings {
@@ -70,4 +73,61 @@ fn a_wrong_value_of_compression_is_an_error_with_a_suggestion() {
     wrong("compression: { algorithms: [] }", 32, &["the list is empty"]);
     wrong("compression: { min_size: 1024 }", 30, &["no unit", "write `1024B`"]);
     wrong("compression: { with_session_cookies: maybe }", 42, &["neither true nor false"]);
+}
+
+/// The cache of a file with this first line.
+fn cache(line: &str) -> Option<CacheSettings> {
+    load(&top(line)).unwrap_or_else(|errors| panic!("{line}: {errors:?}")).settings.cache
+}
+
+#[track_caller]
+fn wrong_on_top(line: &str, column: usize, parts: &[&str]) {
+    let Err(errors) = load(&top(line)) else { panic!("accepted: {line}") };
+    let at: Vec<_> = errors.iter().map(|error| (error.line, error.column)).collect();
+    assert_eq!(at, [(1, column)], "{errors:?}");
+    for part in parts {
+        assert!(errors[0].to_string().contains(part), "`{part}` is not in {}", errors[0]);
+    }
+}
+
+#[test]
+fn the_cache_is_off_unless_it_is_switched_on() {
+    assert_eq!(
+        (cache("pages_dir: /etc/icm/pages"), cache("cache: off"), cache("cache: false")),
+        (None, None, None)
+    );
+    let default = CacheSettings {
+        size: 256 << 20,
+        max_object: 4 << 20,
+        stale: Duration::from_secs(3600),
+        paths: CachedPaths::default(),
+    };
+    assert_eq!(cache("cache: {}"), Some(default.clone()));
+    assert_eq!(
+        cache("cache: { size: 256MiB, max_object: 4MiB, stale: 1h, paths: [] }"),
+        Some(default.clone())
+    );
+    let own = cache("cache: { size: 2MiB, paths: /web/*.css, stale: off }").unwrap();
+    assert_eq!((own.size, own.max_object, own.stale), (2 << 20, 2 << 20, Duration::ZERO));
+    assert!(own.paths.find(b"/Web/a.CSS").is_some() && own.paths.find(b"/icons/a").is_some());
+    let full = load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap();
+    assert_eq!(full.settings.cache, Some(default));
+    let all = load(&top("cache: { paths: /* }")).unwrap();
+    assert!(all.warnings[0].to_string().contains("all paths may be cached"), "{:?}", all.warnings);
+}
+
+#[test]
+fn a_wrong_value_of_the_cache_is_an_error_with_a_suggestion() {
+    wrong_on_top("cache: on", 8, &["a map, or off, is expected", "write `cache: { size: 256MiB }`"]);
+    wrong_on_top("cache: { sise: 1MiB }", 10, &["unknown key", "did you mean `size`?"]);
+    wrong_on_top("cache: { size: 256 }", 16, &["no unit", "write `256B`"]);
+    wrong_on_top("cache: { size: 1KiB }", 16, &["must be at least 1048576B"]);
+    wrong_on_top(
+        "cache: { size: 1MiB, max_object: 2MiB }",
+        34,
+        &["larger than the whole cache", "raise `size`"],
+    );
+    wrong_on_top("cache: { paths: [web/*] }", 18, &["`web/*` is not a path", "write `/web/*`"]);
+    wrong_on_top("cache: { paths: [/a?b] }", 18, &["a path has no query"]);
+    wrong_on_top("cache: { stale: 5 }", 17, &["the duration `5` has no unit"]);
 }

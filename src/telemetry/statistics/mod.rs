@@ -4,6 +4,7 @@
 //! They are atomics; those that change with every request have a shard for each thread.
 
 pub(crate) mod accept_queue;
+mod cache;
 mod clients;
 mod compression;
 mod connections;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::telemetry::access_log::LineCounters;
+use cache::CacheCounters;
+pub(crate) use cache::CacheResult;
 pub(crate) use clients::ClientStatistics;
 use compression::CompressionCounters;
 pub(crate) use connections::ConnectionCounts;
@@ -50,6 +53,7 @@ pub struct RequestCounters {
     /// Bytes of request bodies sent to servers.
     pub(crate) server_sent: AtomicU64,
     pub(crate) compression: CompressionCounters,
+    pub(crate) cache: CacheCounters,
 }
 
 /// All counters of the process that do not belong to a cluster or server.

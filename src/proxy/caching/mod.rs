@@ -1,0 +1,212 @@
+//! Pingora's cache for the paths that `cache` lists: which requests use it, and what of a request decides which response it
+//! gets.
+//!
+//! It is separate from [`crate::state::response_cache`], which keeps the responses and knows no requests.
+
+mod response;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, PRAGMA, RANGE, VARY};
+use http::{HeaderName, HeaderValue, Method};
+use pingora::protocols::http::conditional_filter::not_modified_filter;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_cache::cache_control::CacheControl;
+use pingora_cache::key::HashBinary;
+use pingora_cache::{
+    CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable, VarianceBuilder,
+};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::routed::Routed;
+use super::{Proxy, compression, keep_alive};
+use crate::config::settings::CacheSettings;
+use crate::domain::rules::Glob;
+use crate::domain::url;
+use crate::edge::raw_request;
+use crate::state::cluster_view::ConnectionKind;
+use crate::state::response_cache::CacheKeyParts;
+use crate::telemetry::statistics::CacheResult;
+
+/// A request that wants a newer response than the stored one gets it only if that is older than this. Otherwise one client
+/// that reloads could send all its requests to the servers.
+const MIN_AGE_FOR_RELOAD: Duration = Duration::from_secs(10);
+const X_CACHE: &str = "X-Cache";
+/// The reason in the access log for a response that needed no server.
+const REASON: &str = "cache";
+
+impl Proxy {
+    /// Lets a request for a listed path use the cache. It then takes Pingora's loop.
+    pub(super) fn begin_caching(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        let Some(routed) = &ctx.routed else { return Ok(()) };
+        let Some(settings) = &routed.snapshot.settings.cache else { return Ok(()) };
+        let head = session.req_header();
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        if !is_read
+            || routed.exchange != ConnectionKind::Request
+            || listed_path(settings, head.raw_path()).is_none()
+        {
+            return Ok(());
+        }
+        // A connection with a login has the user's rights without a field that says so.
+        if ctx.login.is_some() || must_bypass(head) || !session.as_mut().is_body_empty() {
+            ctx.cache = Some(CacheResult::Bypass);
+            return Ok(());
+        }
+        ctx.cache = Some(CacheResult::Miss);
+        raw_request::complete_head(session.req_header_mut())?;
+        self.balancer.response_cache.enable(&mut session.cache, settings.max_object);
+        Ok(())
+    }
+
+    /// Says in the head for the client where the response comes from.
+    pub(super) fn note_cache_result(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if head.status.is_informational() || matches!(ctx.cache, None | Some(CacheResult::Bypass)) {
+            return Ok(());
+        }
+        let result = result_of(session.cache.phase());
+        ctx.cache = Some(result);
+        if let Some(value) = result.field() {
+            head.insert_header(X_CACHE, value)?;
+        }
+        if result.needs_no_server() {
+            ctx.reply_reason = Some(REASON);
+            ctx.first_byte = Some(Instant::now().saturating_duration_since(ctx.started));
+            if self.balancer.is_draining() {
+                keep_alive::close_after_response(session);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_cache_result(&self, result: CacheResult) {
+        let counters = self.balancer.statistics.this_thread();
+        counters.cache.of(result).fetch_add(1, Relaxed);
+        if result.needs_no_server() {
+            counters.successful.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The pattern of `cache.paths` that lists the path of a target.
+pub(crate) fn listed_path<'s>(settings: &'s CacheSettings, target: &[u8]) -> Option<&'s Glob> {
+    settings.paths.find(url::parse(target).path)
+}
+
+fn must_bypass(head: &RequestHeader) -> bool {
+    head.headers.contains_key(AUTHORIZATION)
+        || raw_request::field_values(head, CACHE_CONTROL.as_str()).any(|value| {
+            value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+        })
+}
+
+fn result_of(phase: CachePhase) -> CacheResult {
+    match phase {
+        CachePhase::Hit => CacheResult::Hit,
+        CachePhase::Stale | CachePhase::StaleUpdating => CacheResult::Stale,
+        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => CacheResult::Revalidated,
+        _ => CacheResult::Miss,
+    }
+}
+
+pub(super) fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
+    let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
+    let parts = CacheKeyParts {
+        cluster: &routed.cluster.cache_key,
+        route: routed.route.as_ref().map_or("", |route| &route.name),
+        tls: routed.tls,
+        authority: &routed.authority,
+        target: session.req_header().raw_path(),
+    };
+    Ok(CacheKey::new(parts.to_bytes(), ""))
+}
+
+/// Which of several responses with the same key a request gets: the values of the fields that `Vary` names.
+pub(super) fn variance(meta: &CacheMeta, request: &RequestHeader) -> Option<HashBinary> {
+    let mut variance = VarianceBuilder::new();
+    for name in response::vary_names(meta.headers().get_all(VARY).iter()) {
+        let Ok(name) = HeaderName::from_bytes(name) else { continue };
+        let lines: Vec<&[u8]> = request.headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        let mut value = lines.join(&b", "[..]);
+        if name == ACCEPT_ENCODING {
+            // Browsers differ in blanks and case only.
+            value.retain(|byte| *byte != b' ');
+            value.make_ascii_lowercase();
+        }
+        variance.add_owned_name_value(name.as_str().to_owned(), value);
+    }
+    variance.finalize()
+}
+
+/// Whether a request wants the server to confirm the stored response.
+pub(super) fn forced_freshness(request: &RequestHeader, meta: &CacheMeta) -> Option<ForcedFreshness> {
+    let age = meta.age();
+    if age < MIN_AGE_FOR_RELOAD {
+        return None;
+    }
+    let wants_newer = match CacheControl::from_req_headers(request) {
+        Some(control) => {
+            let max_age = control.max_age().ok().flatten();
+            control.no_cache() || max_age.is_some_and(|seconds| age > Duration::from_secs(seconds.into()))
+        }
+        None => request
+            .headers
+            .get(PRAGMA)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache")),
+    };
+    // Without a server the stored response is still better than none.
+    let expired_at = Some(SystemTime::now());
+    wants_newer.then_some(ForcedFreshness::ForceExpiredServeStale { expired_at })
+}
+
+/// Notes that no stored response was found. A request for a part does not fetch the whole.
+pub(super) fn missed(session: &mut Session) {
+    if session.req_header().headers.contains_key(RANGE) {
+        session.cache.disable(NoCacheReason::Deferred);
+    } else {
+        session.cache.cache_miss();
+    }
+}
+
+pub(super) fn cacheable(head: &ResponseHeader, ctx: &Ctx) -> RespCacheable {
+    let settings = ctx.routed.as_ref().and_then(|routed| routed.snapshot.settings.cache.as_ref());
+    match settings {
+        Some(settings) => response::cacheable(head, settings.stale, SystemTime::now()),
+        None => RespCacheable::Uncacheable(NoCacheReason::OriginNotCache),
+    }
+}
+
+/// Whether the client has the stored response already. It may know it by the tag of its compressed form.
+pub(super) fn is_not_modified(
+    request: &RequestHeader,
+    head: &ResponseHeader,
+    routed: Option<&Routed>,
+) -> Result<bool> {
+    if routed.is_none_or(|routed| routed.cluster.settings.compression.is_none()) {
+        return Ok(not_modified_filter(request, head));
+    }
+    let mut restored = request.clone();
+    compression::restore_tags(&mut restored)?;
+    Ok(not_modified_filter(&restored, head))
+}
+
+/// Whether the stored response is used in place of an error. A status of a server is first judged like any other: another
+/// server may do better.
+pub(super) fn may_serve_stale(ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    let Some(error) = error.filter(|e| *e.esource() != ErrorSource::Downstream) else { return false };
+    let is_judged = ctx.attempt.as_ref().is_none_or(|attempt| attempt.answered);
+    if matches!(error.etype(), ErrorType::HTTPStatus(_)) && !is_judged {
+        return false;
+    }
+    ctx.problem = None;
+    ctx.end_attempt();
+    true
+}
