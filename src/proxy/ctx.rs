@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
+use super::body_compression::BodyCompression;
 use super::client_info::ClientInfo;
-use super::compression::BodyCompression;
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;

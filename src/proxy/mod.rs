@@ -5,6 +5,7 @@ mod affinity_cookie;
 mod attempt;
 mod attempt_result;
 mod authority;
+mod body_compression;
 pub(crate) mod caching;
 mod client_info;
 mod client_limits;

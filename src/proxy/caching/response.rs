@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, EXPIRES, LAST_MODIFIED, PRAGMA, SET_COOKIE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, EXPIRES, LAST_MODIFIED,
+    PRAGMA, SET_COOKIE, VARY,
 };
 use http::{HeaderName, HeaderValue};
 use pingora_cache::cache_control::CacheControl;
@@ -30,8 +31,17 @@ pub(super) fn cacheable(head: &ResponseHeader, stale: Duration, now: SystemTime)
 fn meta(head: &ResponseHeader, stale: Duration, now: SystemTime) -> Option<CacheMeta> {
     let has = |name: &HeaderName| head.headers.contains_key(name);
     let control = CacheControl::from_resp_headers(head);
-    let is_private = control.as_ref().is_some_and(|control| control.private() || control.no_store());
-    let is_for_one = has(&SET_COOKIE) || has(&CONTENT_RANGE) || is_private || varies_by_user(head);
+    // With the names of fields these two are about the fields only, of which a stored response would have to be stripped.
+    let is_private = control.as_ref().is_some_and(|control| {
+        control.no_store()
+            || control.has_key("private")
+            || (control.has_key("no-cache") && !control.no_cache())
+    });
+    let is_for_one = has(&SET_COOKIE)
+        || has(&CONTENT_RANGE)
+        || is_private
+        || varies_by_user(head)
+        || is_for_one_origin(head);
     // HTTP/1.0 had no other way to say it.
     let is_http10_no_cache = !has(&CACHE_CONTROL)
         && head.headers.get(PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
@@ -82,6 +92,13 @@ fn age(head: &ResponseHeader) -> Duration {
 fn varies_by_user(head: &ResponseHeader) -> bool {
     vary_names(head.headers.get_all(VARY).iter())
         .any(|name| PERSONAL.iter().any(|personal| name.eq_ignore_ascii_case(personal)))
+}
+
+/// Whether a response allows one other site to read it without saying that it differs by site.
+fn is_for_one_origin(head: &ResponseHeader) -> bool {
+    let mut allowed = head.headers.get_all(ACCESS_CONTROL_ALLOW_ORIGIN).iter();
+    allowed.any(|origin| origin.as_bytes().trim_ascii() != b"*")
+        && !vary_names(head.headers.get_all(VARY).iter()).any(|name| name.eq_ignore_ascii_case(b"origin"))
 }
 
 /// The names in `Vary`.
@@ -164,8 +181,10 @@ mod tests {
             ("Vary", "cookie"),
             ("Vary", "Authorization"),
             ("Content-Range", "bytes 0-1/2"),
+            ("Access-Control-Allow-Origin", "https://other.example"),
             ("Cache-Control", "private"),
             ("Cache-Control", "private=\"x-user\""),
+            ("Cache-Control", "no-cache=\"set-cookie\""),
             ("Cache-Control", "No-Store"),
         ] {
             assert_eq!(kept(200, &[fresh, field]), None, "{field:?}");
@@ -174,5 +193,9 @@ mod tests {
             assert_eq!(kept(status, &[fresh]), None, "{status}");
         }
         assert!(kept(200, &[fresh, ("Vary", "Accept-Encoding, Accept-Language")]).is_some());
+        let shared = ("Access-Control-Allow-Origin", "*");
+        assert!(kept(200, &[fresh, shared]).is_some());
+        let one = ("Access-Control-Allow-Origin", "https://other.example");
+        assert!(kept(200, &[fresh, one, ("Vary", "Origin")]).is_some());
     }
 }

@@ -246,6 +246,8 @@ mod tests {
         assert!(put(store, d, 1000));
         assert_eq!([a, b, c, d].map(|n| holds(store, n)), [true, false, true, true]);
         assert_eq!(store.totals(), (3, 3 * weight, 1));
+        // Both bodies are there until the new one is complete.
+        store.set_limit(4 * weight);
         assert!(put(store, d, 900), "replaced");
         assert_eq!(store.totals().1, 3 * weight - 100);
     }

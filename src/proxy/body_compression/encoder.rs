@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use brotli::CompressorWriter;
 use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
+use zstd::zstd_safe::CParameter;
 
 use crate::domain::compression::ContentCoding;
 
@@ -18,6 +19,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// The windows in powers of two, and with them the memory of a response: pages repeat themselves within a short distance.
 const BROTLI_WINDOW_LOG: u32 = 17;
 const ZSTD_WINDOW_LOG: u32 = 17;
+/// The tables of level 3 would be for windows of 2 MiB.
+const ZSTD_HASH_LOG: u32 = 16;
+const ZSTD_CHAIN_LOG: u32 = 15;
 const BROTLI_BUFFER: usize = 16 * 1024;
 
 /// The state of one compressed body. What is written comes out when the encoder has a block together, or with a flush.
@@ -43,6 +47,8 @@ impl Encoder {
             ContentCoding::Zstd => {
                 let mut encoder = ZstdEncoder::new(Vec::new(), ZSTD_LEVEL)?;
                 encoder.window_log(ZSTD_WINDOW_LOG)?;
+                encoder.set_parameter(CParameter::HashLog(ZSTD_HASH_LOG))?;
+                encoder.set_parameter(CParameter::ChainLog(ZSTD_CHAIN_LOG))?;
                 encoder.set_pledged_src_size(length)?;
                 Self::Zstd(encoder)
             }
@@ -132,6 +138,9 @@ pub(super) mod tests {
     }
 
     proptest! {
+        // Brotli is slow without optimisation.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn any_pieces_come_back(
             pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..3000), any::<bool>()), 0..6),
