@@ -35,7 +35,7 @@ pub struct PurgeArgs {
     /// URL or path of the responses.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     url: Option<String>,
-    /// Remove everything.
+    /// Remove all that is stored.
     #[arg(long)]
     all: bool,
     #[command(flatten)]

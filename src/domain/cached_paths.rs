@@ -4,7 +4,7 @@
 use super::directory::db_path::{self, FoldBuffer};
 use super::rules::Glob;
 
-/// Patterns of paths.
+/// The patterns of such paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedPaths {
     patterns: Vec<Glob>,

@@ -3,14 +3,34 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use pingora::Error;
+use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, log_record};
 use crate::domain::select::{SelectionOutcome, SelectionReason};
+use crate::telemetry::statistics::CacheResult;
 
 impl Proxy {
+    /// Counts how a request ended.
+    pub(super) fn count_end(&self, e: Option<&Error>, ctx: &Ctx) {
+        let here = self.balancer.statistics.this_thread();
+        if let Some(result) = ctx.cache {
+            here.cache.of(result).fetch_add(1, Relaxed);
+        }
+        if ctx.cache.is_some_and(CacheResult::needs_no_server) {
+            here.successful.fetch_add(1, Relaxed);
+        } else if ctx.routed.is_some() {
+            self.count_outcome(ctx.outcome);
+        }
+        if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
+            here.receive_errors.fetch_add(1, Relaxed);
+        }
+        if let Some(compression) = &ctx.compression {
+            compression.count(here);
+        }
+    }
+
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);

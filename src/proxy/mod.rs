@@ -23,6 +23,7 @@ mod log_record;
 mod login_form;
 pub mod own_write;
 mod redirect_mode;
+mod request_body;
 mod request_checks;
 mod request_cookies;
 mod request_facts;
@@ -50,7 +51,7 @@ use http::{Version, header};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -59,7 +60,6 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::edge::coalesce::Coalescer;
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::{pending_responses, raw_request};
-use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::response_head::ResponseHead;
@@ -67,7 +67,6 @@ use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
-use local_reply::LocalReply;
 use response_headers::ResponseFields;
 
 /// One for all listeners.
@@ -302,24 +301,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        // An empty last chunk from an HTTP/2 client would end a chunked body twice
-        // (<https://github.com/cloudflare/pingora/issues/935>).
-        if end && body.as_ref().is_some_and(Bytes::is_empty) {
-            *body = None;
-        }
-        let Some(routed) = &ctx.routed else { return Ok(()) };
-        ctx.body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
-        let limit = routed.cluster.settings.limits.request_body;
-        if limit > 0 && ctx.body_bytes > limit {
-            ctx.problem = Some(Problem::BodyTooLarge);
-            let mut e = Error::new(ErrorType::HTTPStatus(413));
-            e.as_down();
-            return Err(e);
-        }
-        if end {
-            response_deadline::expect_head(ctx);
-        }
-        Ok(())
+        request_body::piece_passes(body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -378,41 +360,14 @@ impl ProxyHttp for Proxy {
 
     /// The error page, unless the client is gone or has the head of a response already.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if local_reply::is_response_begun(session) {
-            return gone;
-        }
-        let target = session.req_header().raw_path();
-        let problem = ctx.problem.take().or_else(|| error_mapping::problem_after_failure(e, ctx, target));
-        let Some(problem) = problem else { return gone };
-        let error_code = problem.status();
-        let routed = ctx.routed.as_ref();
-        let snapshot = routed.map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
-        let hsts = routed.filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
-        let reply = LocalReply::Rejected(problem);
-        if let Err(error) = self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await {
-            log::debug!(target: "icm::proxy", "cannot send the {error_code} page to the client: {error}");
-        }
+        let error_code = self.reply_after_failure(session, e, ctx).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
-        match ctx.cache {
-            Some(result) if result.needs_no_server() => {}
-            _ if ctx.routed.is_some() => self.count_outcome(ctx.outcome),
-            _ => {}
-        }
-        if let Some(result) = ctx.cache {
-            self.count_cache_result(result);
-        }
-        if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);
-        }
+        self.count_end(e, ctx);
         let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
-        if let Some(compression) = &ctx.compression {
-            compression.count(self.balancer.statistics.this_thread());
-        }
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }

@@ -5,11 +5,11 @@
 /// A content coding that responses can get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentCoding {
-    /// Zstandard, RFC 8878.
+    /// Zstandard, as of RFC 8878.
     Zstd,
-    /// Brotli, RFC 7932.
+    /// Brotli, as of RFC 7932.
     Brotli,
-    /// RFC 1952.
+    /// As of RFC 1952.
     Gzip,
 }
 

@@ -87,7 +87,7 @@ pub enum CompressionDecision {
     NotCompressible,
     /// It is sent as it is to this client; caches must know that others may get another form.
     AsItIs,
-    /// It is compressed.
+    /// It is compressed like this.
     Compress(ContentCoding),
 }
 

@@ -5,7 +5,6 @@
 
 mod response;
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, PRAGMA, RANGE, VARY};
@@ -85,14 +84,6 @@ impl Proxy {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn count_cache_result(&self, result: CacheResult) {
-        let counters = self.balancer.statistics.this_thread();
-        counters.cache.of(result).fetch_add(1, Relaxed);
-        if result.needs_no_server() {
-            counters.successful.fetch_add(1, Relaxed);
-        }
     }
 }
 

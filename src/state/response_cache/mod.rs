@@ -48,7 +48,7 @@ struct CacheParts {
 /// How much the cache holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheTotals {
-    /// Stored responses.
+    /// The number of stored responses.
     pub objects: usize,
     /// The memory that they take.
     pub bytes: usize,
@@ -61,11 +61,11 @@ pub struct CacheTotals {
 /// What an administrator removes from the cache.
 #[derive(Clone, Debug)]
 pub enum PurgeScope {
-    /// Everything.
+    /// All that is stored.
     All,
     /// The responses whose scheme, authority and target match; `None` matches all.
     Matching {
-        /// `http` or `https`.
+        /// Either `http` or `https`.
         scheme: Option<&'static str>,
         /// The host in lower case, with the port if the URL has one.
         authority: Option<String>,

@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 /// What an entry takes besides its bytes: the nodes of map and list, reference counts, and the slack of the allocator.
 const ENTRY_OVERHEAD: usize = 400;
 
-/// A response.
+/// A response as it is stored.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The whole key, because its hash finds the entry.

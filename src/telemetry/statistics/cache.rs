@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 pub enum CacheResult {
     /// It answered without a server.
     Hit,
-    /// A server answered.
+    /// A server answered, because nothing was stored.
     Miss,
     /// It answered with a response that is no longer fresh, because no server could.
     Stale,

@@ -32,7 +32,7 @@ pub struct CodingCounters {
 }
 
 impl CodingCounters {
-    /// Counts a response.
+    /// Counts a response that has ended.
     pub fn add(&self, bytes_in: u64, bytes_out: u64) {
         self.responses.fetch_add(1, Relaxed);
         self.bytes_in.fetch_add(bytes_in, Relaxed);
