@@ -199,6 +199,8 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
             "catching_up": catching_up,
             "last_catch_up": last_catch_up,
             "replicator": replicator,
+            "connector_headers": entry.config.connector_headers.as_str(),
+            "exposure": cluster.settings.exposure_of(&entry.config),
             "in_flight": live.in_flight,
             "weight": live.weight,
             "share": share,

@@ -122,6 +122,12 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         for text in list(cluster, "not_read") {
             println!("{}", text.as_str().unwrap_or_default());
         }
+        for server in list(cluster, "servers") {
+            let exposure = text_of(server, "exposure");
+            if !exposure.is_empty() {
+                println!("{}: {exposure}", text_of(server, "name"));
+            }
+        }
         println!();
         servers(list(cluster, "servers")).print();
     }

@@ -39,6 +39,7 @@ impl Section {
 /// Section, old key, new key.
 const RENAMED: &[(&str, &str, &str)] = &[
     ("", "pages", "pages_dir"),
+    ("listeners[].tls", "client_ca_file", "client_certificates: { ca_file: FILE, mode: require }"),
     ("clusters[].probe", "ok", "expected_statuses"),
     ("clusters[].failover", "acting_commands", "unsafe_commands"),
     ("clusters[].limits", "max_connections_per_server", "max_requests_in_flight_per_server"),
@@ -68,7 +69,9 @@ pub(super) const FOLLOW: Section = Section::new(
 pub(super) const LISTENER: Section =
     Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
 pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_ca_file"]);
+    Section::new("listeners[].tls", &["certificates", "h2", "client_certificates"]);
+pub(super) const CLIENT_CERTIFICATES: Section =
+    Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
@@ -244,6 +247,7 @@ pub(super) const ALL: &[Section] = &[
     FOLLOW,
     LISTENER,
     LISTENER_TLS,
+    CLIENT_CERTIFICATES,
     CERTIFICATE,
     LIMITS,
     PER_CLIENT,

@@ -9,7 +9,8 @@ use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
-    Availability, BaseUrl, Column, Mode, NamesColumns, NamesView, Server, Servers, UpstreamScheme, ViewFormat,
+    Availability, BaseUrl, Column, ConnectorHeaders, Mode, NamesColumns, NamesView, Server, Servers,
+    UpstreamScheme, ViewFormat,
 };
 use super::values::{self, ValueError};
 use crate::domain::cluster::{HostPort, ServerName};
@@ -117,8 +118,12 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     } else {
         weight.integer(1, 1000)
     };
-    let safe = [("off", false), ("safe", true)];
-    Some(Server {
+    let connector_headers = [
+        ("off", ConnectorHeaders::Off),
+        ("safe", ConnectorHeaders::Safe),
+        ("client_certificate", ConnectorHeaders::ClientCertificate),
+    ];
+    let server = Server {
         name: name?,
         hostname,
         http,
@@ -127,9 +132,26 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
         threshold,
         restricted: map.get("server_restricted").integer::<u8>(0, 4).unwrap_or(0) > 0,
         max_users: map.get("server_max_users").integer(0, u64::from(u32::MAX)).unwrap_or(0),
-        connector_headers: map.get("connector_headers").choice(&safe).unwrap_or(false),
+        connector_headers: map.get("connector_headers").choice(&connector_headers).unwrap_or_default(),
         availability: availability::of_server(&map.get("availability"), defaults.availability),
-    })
+    };
+    check_exposure(&map.get("connector_headers"), &server, defaults);
+    Some(server)
+}
+
+/// An identity goes to a server only over TLS: in clear text anyone on the network could change it.
+fn check_exposure(item: &Item<'_>, server: &Server, defaults: &ClusterDefaults<'_>) {
+    let Some(exposure) = server.exposure() else { return };
+    let problem = ValueError::new("`client_certificate` needs HTTPS to the server");
+    if defaults.mode == Mode::Redirect {
+        item.warn("client_certificate has no effect with mode: redirect");
+    } else if defaults.scheme == UpstreamScheme::Http {
+        item.error(problem.hint("write `upstream_scheme: https` in the cluster"));
+    } else if server.https.is_none() {
+        item.error(problem.hint("write `https: HOST:PORT` for the server"));
+    } else {
+        item.warn(exposure);
+    }
 }
 
 /// The host name of a server without `hostname`: a name among its addresses, else an address.

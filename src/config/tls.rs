@@ -9,8 +9,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::file_access::Named;
+use super::keys;
 use super::reader::{Item, Map};
-use super::settings::CertificateFiles;
+use super::settings::{CertificateFiles, ClientCertificateMode, ClientCertificates};
 use super::values::ValueError;
 
 /// In bytes. A bundle of all public roots has a quarter of a megabyte.
@@ -65,6 +66,16 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<(PathBuf, Arc<Vec<Vec<u8>>>
         }
     }
     Some((path, Arc::new(list.into_iter().map(|c| c.to_vec()).collect())))
+}
+
+/// `client_certificates` of a listener. Without `mode` a certificate is required.
+pub(super) fn client_certificates(item: &Item<'_>) -> Option<ClientCertificates> {
+    item.value?;
+    let map = item.map(keys::CLIENT_CERTIFICATES);
+    let modes = [("request", ClientCertificateMode::Request), ("require", ClientCertificateMode::Require)];
+    let mode = map.get("mode").choice(&modes).unwrap_or(ClientCertificateMode::Require);
+    let (ca_file, ca) = authorities(&map.required("ca_file"))?;
+    Some(ClientCertificates { ca_file, ca, mode })
 }
 
 fn certificates(item: &Item<'_>, pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {

@@ -9,7 +9,7 @@ use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
     AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
-    Listener, ListenerTls, LogFormat, LogTarget, Secret, Servers, Settings, Statpub, UpstreamScheme,
+    Listener, ListenerTls, LogFormat, LogTarget, Secret, Server, Servers, Settings, Statpub, UpstreamScheme,
 };
 use super::tls;
 use super::values::{self, ValueError};
@@ -72,12 +72,10 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     }
     let certificates: Vec<CertificateFiles> =
         pairs.iter().filter_map(|p| tls::certificate(&p.map(keys::CERTIFICATE))).collect();
-    let authorities = tls::authorities(&map.get("client_ca_file"));
     ListenerTls {
         certificates,
         h2: map.get("h2").boolean().unwrap_or(true),
-        client_ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
-        client_ca: authorities.map(|(_, list)| list),
+        client_certificates: tls::client_certificates(&map.get("client_certificates")),
     }
 }
 
@@ -266,6 +264,10 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     Some(follow)
 }
 
+fn asks_for_certificates(listener: &Listener) -> bool {
+    listener.tls.as_ref().is_some_and(|tls| tls.client_certificates.is_some())
+}
+
 /// Checks that need several sections.
 pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
     let grace = settings.pingora.grace_period_seconds;
@@ -298,6 +300,15 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
             Servers::Static(servers) => servers.iter().any(|s| pushes(&s.availability)),
             Servers::Names(_) => false,
         };
+        let gets_certificates = |server: &Server| cluster.exposure_of(server).is_some();
+        if let Servers::Static(servers) = &cluster.servers
+            && servers.iter().any(gets_certificates)
+            && !settings.listeners.iter().any(asks_for_certificates)
+        {
+            map.get("servers").warn(
+                "connector_headers: client_certificate has no effect: no listener has `tls.client_certificates`",
+            );
+        }
         if settings.statpub.is_none() && (pushes(&cluster.availability) || server_pushes) {
             map.get("availability").warn("there is no listener for it: the file has no `statpub`");
         }

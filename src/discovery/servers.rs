@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::config::settings::{BaseUrl, Column, NamesColumns, NamesView, Server};
+use crate::config::settings::{BaseUrl, Column, ConnectorHeaders, NamesColumns, NamesView, Server};
 use crate::discovery::domino::fault::single_line;
 use crate::discovery::domino::view_entries::Row;
 use crate::discovery::domino::view_entries::reader::{
@@ -173,7 +173,7 @@ pub(crate) fn server_with_defaults(
         threshold: None,
         restricted: false,
         max_users: 0,
-        connector_headers: false,
+        connector_headers: ConnectorHeaders::Off,
         availability: Vec::new(),
     }
 }

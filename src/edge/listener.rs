@@ -19,7 +19,6 @@ use pingora::protocols::{ALPN, IO, Ssl};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora_runtime::current_handle;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client_stream::ClientStream;
@@ -50,7 +49,7 @@ const MAX_LOCAL_RESET_STREAMS: usize = 256;
 
 pub struct BoundListener {
     pub socket: ListenSocket,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Acceptor>,
 }
 
 pub struct ListenerService<A> {
@@ -120,7 +119,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
                     std::process::exit(1);
                 }
             };
-            let tls = bound.tls.map(|config| Arc::new(Acceptor::from_server_config(config)));
+            let tls = bound.tls.map(Arc::new);
             for _ in 0..tasks.max(1) {
                 let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&listener));
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());

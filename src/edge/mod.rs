@@ -3,11 +3,12 @@
 //! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. After
 //! the TLS handshake each becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1`
 //! puts the strict `gate` in front of Pingora's parser; a plain request has a `plain_session` and its `raw_request` in
-//! place of Pingora's session and parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
+//! place of Pingora's session and parser. `client_certificate` is what a connection with one keeps of it. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
 //! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
 //! The edge knows no cluster.
 
-pub(crate) mod client_stream;
+pub(crate) mod client_certificate;
+mod client_stream;
 mod client_stream_traits;
 pub(crate) mod coalesce;
 pub(crate) mod connection_limit;

@@ -16,7 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::config::Settings;
-use crate::config::settings::{CertificateFiles, ListenerTls};
+use crate::config::settings::{CertificateFiles, ClientCertificateMode, ClientCertificates, ListenerTls};
 use crate::telemetry::statistics::{CertificateExpiry, Statistics};
 use crate::util::crypto::{self, Ticketer};
 
@@ -178,21 +178,28 @@ pub fn listener_config(
     tls: &ListenerTls,
     store: Arc<CertificateStore>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = match (&tls.client_ca_file, &tls.client_ca) {
-        (Some(path), Some(authorities)) => {
-            let error = |reason: String| TlsError::File { path: path.clone(), reason };
-            let mut roots = RootCertStore::empty();
-            for der in authorities.iter() {
-                roots.add(CertificateDer::from(der.clone())).map_err(|e| error(e.to_string()))?;
-            }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider()).build();
-            verifier.map_err(|e| error(e.to_string()))?
-        }
-        _ => WebPkiClientVerifier::no_client_auth(),
+    let verifier = match &tls.client_certificates {
+        Some(settings) => client_verifier(settings)?,
+        None => WebPkiClientVerifier::no_client_auth(),
     };
     let protocols: &[&[u8]] = if tls.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     server_config(store, verifier, protocols)
+}
+
+/// Refuses every certificate that does not verify, also where a client may come without one: a client that shows a
+/// certificate expects to be known by it.
+fn client_verifier(settings: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let error = |reason: String| TlsError::File { path: settings.ca_file.clone(), reason };
+    let mut roots = RootCertStore::empty();
+    for der in settings.ca.iter() {
+        roots.add(CertificateDer::from(der.clone())).map_err(|e| error(e.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider());
+    let builder = match settings.mode {
+        ClientCertificateMode::Request => builder.allow_unauthenticated(),
+        ClientCertificateMode::Require => builder,
+    };
+    builder.build().map_err(|e| error(e.to_string()))
 }
 
 /// TLS settings of the admin and statpub listeners: HTTP/1.1 without client certificates.

@@ -172,6 +172,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
     add_own_write(explanation, routed, decision.chosen());
+    add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -211,6 +212,23 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
                 .to_owned(),
         );
     }
+}
+
+/// Whether the chosen server would get the certificate of a client that shows one.
+fn add_certificate_note(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    let Some(entry) = chosen.and_then(|server| routed.view.server(server)) else { return };
+    if routed.cluster.settings.exposure_of(&entry.config).is_none() {
+        return;
+    }
+    let name = &entry.config.name;
+    explanation.notes.push(match routed.port {
+        Port::Https => format!(
+            "{name} gets the certificate of a client that shows one (connector_headers: client_certificate)"
+        ),
+        Port::Http => {
+            format!("{name} gets no certificate of a client: this request would reach it without TLS")
+        }
+    });
 }
 
 fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {

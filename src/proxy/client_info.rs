@@ -2,11 +2,13 @@
 //! client are ignored.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use pingora_proxy::Session;
 
 use crate::config::settings::Listener;
+use crate::edge::client_certificate::ClientCertificate;
 use crate::state::Snapshot;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,21 @@ pub(super) fn client_of(session: &Session, listener: Option<&Listener>) -> Clien
             .and_then(|port| port.parse().ok())
             .filter(|port| *port > 0),
     }
+}
+
+/// The certificate of the client's own TLS connection to this listener. A trusted proxy shows its own, which says nothing
+/// about the client behind it.
+pub(super) fn certificate_of(
+    session: &Session,
+    listener: Option<&Listener>,
+) -> Option<Arc<ClientCertificate>> {
+    let listener = listener?;
+    listener.tls.as_ref()?.client_certificates.as_ref()?;
+    let peer = session.client_addr()?.as_inet()?.ip().to_canonical();
+    if listener.trusted_proxies.iter().any(|net| net.contains(&peer)) {
+        return None;
+    }
+    ClientCertificate::of_connection(session.digest()?.ssl_digest.as_deref()?)
 }
 
 pub(super) fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {

@@ -35,6 +35,7 @@ pub(super) fn record<'a>(
     });
     Record {
         client: ctx.client.address,
+        client_subject: routed.and_then(|routed| Some(routed.certificate.as_ref()?.subject.as_str())),
         method: head.method.as_str(),
         host,
         target: head.raw_path(),

@@ -166,6 +166,7 @@ impl ProxyHttp for Proxy {
         ctx.client = client;
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
+                routed.certificate = client_info::certificate_of(session, listener);
                 login_form::read(session, &mut routed).await?;
                 self.accept(session, ctx, routed)
             }
@@ -232,8 +233,8 @@ impl ProxyHttp for Proxy {
         caching::is_not_modified(session.req_header(), head, ctx.routed.as_deref())
     }
 
-    fn should_serve_stale(&self, _session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-        caching::may_serve_stale(ctx, error)
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        caching::may_serve_stale(session, ctx, error)
     }
 
     /// Serves a plain request on the fast path, and prepares any other for Pingora's loop.

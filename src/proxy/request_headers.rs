@@ -1,5 +1,5 @@
 //! The head of a request for a server: the path of that server, the forwarding headers, and no header of the client that
-//! Domino would trust. Identity headers (`$WSRU` and the like) are never sent.
+//! Domino would trust. Of the headers that name a user only the client's certificate is ever sent, and never `$WSRU`.
 
 use http::Version;
 use http::header::{self, HeaderName, HeaderValue};
@@ -11,6 +11,7 @@ use super::attempt::Attempt;
 use super::client_info::ClientInfo;
 use super::routed::Routed;
 use super::{compression, request_cookies};
+use crate::config::settings::ConnectorHeaders;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
 use crate::util::ip_text::IpText;
@@ -218,7 +219,9 @@ pub(super) fn connector_fields(
     client: ClientInfo,
     mut set: impl FnMut(&'static str, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    if !routed.view.server(attempt.server).is_some_and(|entry| entry.config.connector_headers) {
+    let wanted = routed.view.server(attempt.server).map(|entry| entry.config.connector_headers);
+    let wanted = wanted.unwrap_or_default();
+    if wanted == ConnectorHeaders::Off {
         return Ok(());
     }
     if let Some(address) = client.address {
@@ -231,10 +234,26 @@ pub(super) fn connector_fields(
     set("$WSSP", itoa::Buffer::new().format(public_port(routed, client)).as_bytes())?;
     set("$WSSC", scheme.as_bytes())?;
     set("$WSIS", secure.as_bytes())?;
+    if wanted == ConnectorHeaders::ClientCertificate {
+        identity_fields(routed, &mut set)?;
+    }
     match &routed.cluster.settings.connector_secret {
         Some(secret) if HeaderValue::from_bytes(&secret.0).is_ok() => set(CONNECTOR_SECRET, &secret.0),
         _ => Ok(()),
     }
+}
+
+/// The certificate of the client, as WebSphere's plug-in sends it: base64 without PEM armour
+/// (<https://portal2portal.blogspot.com/2011/01/websphere-application-server-exploring.html>). Nothing of it goes to a server
+/// in clear text, where the network could put in another one.
+fn identity_fields(routed: &Routed, set: &mut impl FnMut(&'static str, &[u8]) -> Result<()>) -> Result<()> {
+    let Some(certificate) = routed.certificate.as_ref().filter(|_| routed.port == Port::Https) else {
+        return Ok(());
+    };
+    set("$WSCC", certificate.base64.as_bytes())?;
+    set("$WSCS", certificate.cipher.as_bytes())?;
+    // The version in which the server gets the request, also from a client of HTTP/2: the plug-in knows no other.
+    set("$WSPR", b"HTTP/1.1")
 }
 
 /// The target with the path that the database has on the server, if it is another one. The rest of the URL stays

@@ -59,6 +59,7 @@ pub fn route(
         snapshot: Arc::clone(snapshot),
         authority: uri.authority.into(),
         tls: uri.tls,
+        certificate: None,
         port,
         exchange: ConnectionKind::Request,
         database,

@@ -12,6 +12,7 @@ use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::{DatabaseMatch, ServerReplica, db_path};
 use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
+use crate::edge::client_certificate::ClientCertificate;
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, ClusterView, Snapshot};
 
@@ -30,6 +31,8 @@ pub struct Routed {
     pub authority: Box<str>,
     /// Whether the client uses TLS to this proxy or to a trusted one.
     pub tls: bool,
+    /// The verified certificate of the client's connection to this proxy, set after routing.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Whether servers are reached by HTTP or HTTPS.
     pub port: Port,
     /// Whether the connection will switch protocols.

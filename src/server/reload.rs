@@ -82,7 +82,7 @@ fn try_reload(
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     let listener_identity = |s: &Settings| -> Vec<_> {
-        let tls = |t: &ListenerTls| (t.h2, t.client_ca_file.clone(), t.client_ca.clone());
+        let tls = |t: &ListenerTls| (t.h2, t.client_certificates.clone());
         s.listeners.iter().map(|l| (l.address, l.tls.as_ref().map(tls))).collect()
     };
     let admin = |s: &Settings| (s.admin.address, s.admin.tls.is_some());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use pingora::apps::http_app::HttpServer;
+use pingora::listeners::tls::Acceptor;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceHandle;
@@ -21,13 +22,15 @@ use super::supervisor::{ProcessHandover, Supervisor};
 use super::{StartError, affinity_key, follow_poller, statpub};
 use crate::admin::AdminService;
 use crate::config::Settings;
+use crate::config::settings::ListenerTls;
 use crate::edge::ListenerContext;
+use crate::edge::client_certificate::acceptor_with_certificates;
 use crate::edge::coalesce::Coalescer;
 use crate::edge::connection_limit::ConnectionLimit;
 use crate::edge::listener::{BoundListener, ListenerService};
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::sockets::ListenSocket;
-use crate::edge::tls::{self, Certificates};
+use crate::edge::tls::{self, CertificateStore, Certificates, TlsError};
 use crate::proxy::{FastPath, Proxy};
 use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
@@ -143,7 +146,7 @@ impl Shared {
         let configured = &self.settings.listeners;
         for (listener, socket) in configured.iter().zip(sockets.drain(..configured.len())) {
             let store = self.certificates.for_listener(listener.address);
-            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener_config(tls, store));
+            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| acceptor(tls, store));
             listeners.push(BoundListener { socket, tls: tls.transpose()? });
         }
         let coalescer = Arc::new(Coalescer::new(&self.balancer.statistics.in_flight, conf.threads));
@@ -206,6 +209,7 @@ impl Shared {
         limit: ConnectionLimit,
     ) -> Result<ListenerService<A>, StartError> {
         let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
+        let tls = tls.map(Acceptor::from_server_config);
         let context = ListenerContext {
             statistics: Arc::clone(&self.balancer.statistics.client_statistics),
             sessions: Arc::default(),
@@ -237,6 +241,14 @@ impl Shared {
         if let Some(pid_file) = self.pid_file {
             pid_file.remove();
         }
+    }
+}
+
+fn acceptor(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Acceptor, TlsError> {
+    let config = tls::listener_config(tls, store)?;
+    match tls.client_certificates {
+        Some(_) => acceptor_with_certificates(config),
+        None => Ok(Acceptor::from_server_config(config)),
     }
 }
 

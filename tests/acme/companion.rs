@@ -26,9 +26,9 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
     if !settings.companion {
         return None;
     }
-    let user = login::requester(cluster, server, &request.head);
+    let user = login::requester(cluster, server, request);
     if (settings.companion_login && user == Requester::Anonymous) || user == Requester::Rejected {
-        return Some(login::login_required(cluster, &user, &request.head.target));
+        return Some(login::login_required(cluster, server, &user, &request.head.target));
     }
     match settings.companion_trap {
         Some(CompanionTrap::Html) => return Some(login::form(&request.head.target, "")),

@@ -1,6 +1,6 @@
 //! Session login and Basic authentication.
 //!
-//! A DomAuthSessId is valid on the server that issued it; an LtpaToken (scenario `sso: true`) is valid on all. With
+//! With the setting `certificate_login` the certificate in `$WSCC` comes first. A DomAuthSessId is valid on the server that issued it; an LtpaToken (scenario `sso: true`) is valid on all. With
 //! `unique_cookie_names: true` the name DomAuthSessId is followed by 11 characters of the server name's hash.
 
 use base64::Engine;
@@ -60,8 +60,25 @@ fn authenticate(cluster: &Cluster, user: &str, password: &str) -> Option<String>
     Some(Name::new(name).canonical)
 }
 
-/// Identifies the user by session cookie, else by Basic credentials.
-pub fn requester(cluster: &Cluster, server: &SimulatedServer, head: &Head) -> Requester {
+/// The common name in the certificate of `$WSCC`; `None` without one, or without TLS.
+fn certificate_user(request: &Request) -> Option<Requester> {
+    let certificate = request.head.header("$WSCC").filter(|_| request.scheme == "https")?;
+    let der = STANDARD.decode(certificate).unwrap_or_default();
+    let name = x509_parser::parse_x509_certificate(&der).ok().and_then(|(_, parsed)| {
+        let common = parsed.subject().iter_common_name().next()?.as_str().ok()?;
+        Some(common.to_owned())
+    });
+    Some(name.map_or(Requester::Rejected, Requester::User))
+}
+
+/// Identifies the user by certificate if the server reads them, else by session cookie or Basic credentials.
+pub fn requester(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> Requester {
+    let head = &request.head;
+    if server.settings().certificate_login
+        && let Some(user) = certificate_user(request)
+    {
+        return user;
+    }
     if let Some(token) = cookie(head, &cookie_name(cluster, server)) {
         let sessions = if cluster.scenario.sso { &cluster.ltpa } else { &server.sessions };
         if let Some(user) = sessions.lock().unwrap().get(token) {
@@ -78,8 +95,9 @@ pub fn requester(cluster: &Cluster, server: &SimulatedServer, head: &Head) -> Re
 }
 
 /// The response to a request without access: 200 with the login form, or 401 if session login is off.
-pub fn login_required(cluster: &Cluster, user: &Requester, target: &str) -> Answer {
-    if *user == Requester::Rejected || cluster.scenario.auth == "basic" {
+pub fn login_required(cluster: &Cluster, server: &SimulatedServer, user: &Requester, target: &str) -> Answer {
+    let has_form = cluster.scenario.auth != "basic" && !server.settings().certificate_login;
+    if *user == Requester::Rejected || !has_form {
         let page = "<html><head><title>Error</title></head><body><h1>Error 401</h1>HTTP Web Server: You are not \
                     authorized to perform that operation</body></html>\n";
         return Answer::html(401, page).with_header("WWW-Authenticate", "Basic realm=\"/\"");

@@ -66,9 +66,9 @@ fn route(
     let Some(copy) = copy.filter(|_| !request.not_found) else {
         return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
     };
-    let user = login::requester(cluster, server, &request.head);
+    let user = login::requester(cluster, server, request);
     if (copy.login && user == Requester::Anonymous) || user == Requester::Rejected {
-        return login::login_required(cluster, &user, &request.head.target);
+        return login::login_required(cluster, server, &user, &request.head.target);
     }
     let settings = server.settings();
     if let Some(status) = settings.head_status.filter(|_| request.head.method == "HEAD") {
@@ -141,7 +141,7 @@ fn page_without_database(cluster: &Cluster, server: &SimulatedServer, request: &
     if url.is("Redirect") {
         return redirect_to_server(cluster, request);
     }
-    page(server, request, None, &login::requester(cluster, server, &request.head), Value::Null)
+    page(server, request, None, &login::requester(cluster, server, request), Value::Null)
 }
 
 fn redirect_to_server(cluster: &Cluster, request: &Request) -> Answer {

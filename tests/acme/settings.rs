@@ -49,6 +49,8 @@ pub struct Settings {
     pub speed: f64,
     /// Milliseconds between two measurements of the index from the time that work took; 0 means that `index` is published.
     pub measure_index_ms: u64,
+    /// A request over TLS is the user in the certificate of `$WSCC`; without one, a missing login is answered with 401.
+    pub certificate_login: bool,
     /// Errors in the directory views (cldbdir.nsf and the names view).
     pub dir: DirectoryTraps,
     /// Milliseconds by which this server's clock is ahead.
@@ -135,6 +137,7 @@ impl Default for Settings {
             workers: 0,
             speed: 1.0,
             measure_index_ms: 0,
+            certificate_login: false,
             dir: DirectoryTraps::default(),
             clock_skew_ms: 0,
             head_status: None,

@@ -149,6 +149,7 @@ mod simulated_cluster {
 
 mod tls {
     mod certificates;
+    mod client_certificates;
     mod resumption;
     mod upstream;
 }

@@ -195,7 +195,7 @@ function cluster(c, status) {
     write(age, d.loaded
       ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${view}${every})`
       : "Directory: not read yet; a request can go to any server");
-    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.freshness, now.evidence, now.hints], () => [
+    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.freshness, now.evidence, now.hints, now.servers.map((s) => s.exposure)], () => [
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)
         .map(([what, text]) => el("p", {class: "error"}, `${what} cannot be read: ${text}`)),
       d.unknown_servers.length ? el("p", {}, `In the directory, but not in the cluster: ${names.format(d.unknown_servers)}`) : null,
@@ -204,6 +204,7 @@ function cluster(c, status) {
       facts(now.facts),
       now.freshness.behind ? el("p", {class: "error"}, `${plural(now.freshness.behind, "replica")} behind, the first since ${clock(now.freshness.behind_since)}: new users go elsewhere`) : null,
       now.evidence.enabled || now.servers.length < 2 ? null : el("p", {}, "A server that returns gets users at once: nothing can show that it has caught up, or catch_up is off."),
+      ...now.servers.filter((s) => s.exposure).map((s) => el("details", {}, el("summary", {}, `${s.name} gets certificates of clients`), el("p", {class: "hint"}, s.exposure))),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
   };

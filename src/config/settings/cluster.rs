@@ -8,7 +8,7 @@ use super::policy::{
     Affinity, Availability, AvailabilitySource, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe,
 };
 use super::routes::Route;
-use super::servers::{Directory, Servers};
+use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
 use crate::domain::compression::CompressionPolicy;
 
@@ -84,6 +84,12 @@ impl ClusterSettings {
         };
         let all = self.availability.iter().chain(own.iter().flat_map(|server| &server.availability));
         all.map(|a| &a.source).any(AvailabilitySource::is_companion)
+    }
+
+    /// [`Server::exposure`], where this cluster forwards requests.
+    #[must_use]
+    pub fn exposure_of(&self, server: &Server) -> Option<String> {
+        if self.mode == Mode::Proxy { server.exposure() } else { None }
     }
 
     /// Whether a request may need this port.

@@ -111,10 +111,28 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// Whether HTTP/2 is offered by ALPN.
     pub h2: bool,
-    /// Clients must show a certificate that one of these has issued.
-    pub client_ca_file: Option<PathBuf>,
-    /// The certificates of `client_ca_file` in DER.
-    pub client_ca: Option<Arc<Vec<Vec<u8>>>>,
+    /// `None`: clients are not asked for a certificate.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// `client_certificates`: which authorities may issue them, and whether one is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientCertificates {
+    /// A certificate that none of these has issued fails the handshake.
+    pub ca_file: PathBuf,
+    /// The certificates of `ca_file` in DER.
+    pub ca: Arc<Vec<Vec<u8>>>,
+    /// Whether a client without a certificate is refused.
+    pub mode: ClientCertificateMode,
+}
+
+/// Whether a client needs a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificateMode {
+    /// A client without one is served, too.
+    Request,
+    /// A client without one fails the handshake.
+    Require,
 }
 
 /// A certificate chain and its key in PEM.

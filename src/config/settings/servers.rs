@@ -39,10 +39,50 @@ pub struct Server {
     pub restricted: bool,
     /// The server is MAXUSERS from this number of users on; 0: never.
     pub max_users: u32,
-    /// Whether to send the `$WS*` headers that grant no rights.
-    pub connector_headers: bool,
+    /// Which `$WS*` headers it gets.
+    pub connector_headers: ConnectorHeaders,
     /// The sources of this server alone; empty: those of the cluster.
     pub availability: Vec<Availability>,
+}
+
+impl Server {
+    /// What an administrator must see to where this server gets certificates of clients; `None` if it gets none.
+    #[must_use]
+    pub fn exposure(&self) -> Option<String> {
+        let ports: Vec<String> =
+            [&self.http, &self.https].into_iter().flatten().map(ToString::to_string).collect();
+        (self.connector_headers == ConnectorHeaders::ClientCertificate).then(|| {
+            format!(
+                "Domino believes a certificate in `$WSCC` from anyone who reaches its web ports ({}): only the ICMs may \
+                 reach them",
+                ports.join(", ")
+            )
+        })
+    }
+}
+
+/// Which of Domino's connector headers (`$WS*`) a server gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectorHeaders {
+    /// The server gets none of them.
+    #[default]
+    Off,
+    /// Those that grant no rights: the client's address and what it asked for.
+    Safe,
+    /// Those of `Safe`, and over TLS also the certificate by which Domino logs the client in.
+    ClientCertificate,
+}
+
+impl ConnectorHeaders {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Safe => "safe",
+            Self::ClientCertificate => "client_certificate",
+        }
+    }
 }
 
 /// The parts of an `http://` or `https://` URL.

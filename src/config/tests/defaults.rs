@@ -140,7 +140,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     let Servers::Static(servers) = &c.servers else { panic!("static servers") };
     let server = servers.first().unwrap();
     assert_eq!((server.weight, server.threshold, server.restricted), (1, None, false));
-    assert_eq!((server.max_users, server.connector_headers), (0, false));
+    assert_eq!((server.max_users, server.connector_headers), (0, ConnectorHeaders::Off));
     assert_eq!((server.https.clone(), server.availability.len()), (None, 0));
     let Directory::Cldbdir(view) = &c.directory else { panic!("cldbdir") };
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
 mod bytes;
+mod client_certificates;
 mod companion;
 mod conf_folder;
 mod defaults;

@@ -41,7 +41,6 @@ pub struct RequestMatch {
     prefixes: Vec<Box<[u8]>>,
     hosts: Vec<Glob>,
     methods: Vec<Box<str>>,
-    /// In lower case.
     commands: Vec<Glob>,
     arguments: Vec<(Box<[u8]>, Glob)>,
     fields: Vec<(Box<str>, Glob)>,

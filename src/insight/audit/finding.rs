@@ -97,6 +97,8 @@ kinds! {
         "such a server gets users at once: read Replica.Cluster statistics or modification times (docs/freshness.md)"
     RESTRICTION_STALE Warning "restriction_stale" "servers RESTRICTED by a source that no longer reports"
         "they stay RESTRICTED until the source reports again: check the source"
+    EXPOSED Note "gets_certificates" "servers that get certificates of clients"
+        "whoever else can reach their web ports can be any user: close the ports to all but the ICMs (docs/sessions.md)"
     NOT_REPORTED Note "not_reported" "facts that no source reports"
         "the rules about them have no effect: each example names the remedy, and docs/companion.md one for most of them"
     NO_HTTPS Note "no_https" "servers without HTTPS"

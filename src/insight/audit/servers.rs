@@ -29,6 +29,9 @@ pub(super) fn audit_servers(
                 findings.add(&finding::NO_ADDRESS, || format!("{name}: {port} port {at}"));
             }
         }
+        if let Some(exposure) = cluster.settings.exposure_of(&entry.config) {
+            findings.add(&finding::EXPOSED, || format!("{name}: {exposure}"));
+        }
         if live {
             audit_state(cluster, entry, findings);
         }

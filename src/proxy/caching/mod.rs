@@ -191,7 +191,7 @@ pub(super) fn is_not_modified(
 
 /// Whether the stored response is used in place of an error. A status of a server is first judged like any other: another
 /// server may do better.
-pub(super) fn may_serve_stale(ctx: &mut Ctx, error: Option<&Error>) -> bool {
+pub(super) fn may_serve_stale(session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
     let Some(error) = error.filter(|e| *e.esource() != ErrorSource::Downstream) else { return false };
     let is_judged = ctx.attempt.as_ref().is_none_or(|attempt| attempt.answered);
     if matches!(error.etype(), ErrorType::HTTPStatus(_)) && !is_judged {
@@ -199,5 +199,7 @@ pub(super) fn may_serve_stale(ctx: &mut Ctx, error: Option<&Error>) -> bool {
     }
     ctx.problem = None;
     ctx.end_attempt();
+    // Pingora closes the connection after an error, whatever was sent then.
+    keep_alive::close_after_response(session);
     true
 }

@@ -22,6 +22,9 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
         }
         None => line.extend_from_slice(b"null"),
     }
+    if let Some(subject) = record.client_subject {
+        text(line, br#","client_subject":"#, subject.as_bytes());
+    }
     text(line, br#","method":"#, record.method.as_bytes());
     text(line, br#","host":"#, record.host);
     text(line, br#","target":"#, record.target);

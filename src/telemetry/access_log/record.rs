@@ -12,6 +12,8 @@ use crate::domain::directory::ReplicaId;
 pub struct Record<'a> {
     /// The address of the client, if applicable from a trusted proxy.
     pub client: Option<IpAddr>,
+    /// The subject of the client's certificate, if it showed one.
+    pub client_subject: Option<&'a str>,
     /// The method, such as `GET`.
     pub method: &'a str,
     /// The Host header as the client sent it.

@@ -27,6 +27,7 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
     ("docs/maintenance.md", "sh not-here", 1),   // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
+    ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
     ("docs/upgrade.md", "sh not-here", 2),  // replaces the installed program

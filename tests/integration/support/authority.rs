@@ -21,6 +21,15 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem: certificate.pem() }
     }
 
+    /// The certificate of a person and its key, both as PEM.
+    pub fn person(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     /// A certificate for these names and its key, both as PEM.
     pub fn leaf(&self, names: &[&str]) -> (String, String) {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

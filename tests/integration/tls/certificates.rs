@@ -254,7 +254,8 @@ fn only_clients_with_a_certificate_of_the_named_authority_come_in() {
     );
     ca.issue("www", &["www.acme.example"]);
     let mut config = with_tls(&acme, &ca.list(&["www"]));
-    set(&mut config, "listeners.0.tls.client_ca_file", &clients.file.display().to_string());
+    let required = format!("{{ ca_file: {}, mode: require }}", clients.file.display());
+    set(&mut config, "listeners.0.tls.client_certificates", &required);
     let icm = Icm::start(config.clone());
     let enters = |own| visit(icm.address, "www.acme.example", own).1.starts_with("HTTP/1.1 200");
     let (good, bad) = (clients.issue("jane", &["jane"]), other_ca.issue("jane", &["jane"]));

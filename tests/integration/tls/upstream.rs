@@ -222,7 +222,7 @@ fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
 }
 
 #[test]
-fn who_a_client_certificate_is_for_is_told_to_no_server() {
+fn who_a_client_certificate_is_for_is_told_to_no_server_unless_it_is_wanted() {
     let acme = Acme::built_in();
     let clients = Authority::new("Clients", None);
     let dir = tempfile::tempdir().unwrap();
@@ -230,7 +230,7 @@ fn who_a_client_certificate_is_for_is_told_to_no_server() {
     std::fs::write(&ca, &clients.pem).unwrap();
     let mut config = config(&acme);
     let secure = add_tls(&mut config, &acme);
-    set(&mut config, "listeners.1.tls.client_ca_file", &ca.display().to_string());
+    set(&mut config, "listeners.1.tls.client_certificates.ca_file", &ca.display().to_string());
     let _icm = Icm::start(config);
     wait_for(secure);
     let (pem, key) = clients.leaf(&["jane-doe.clients.example"]);
