@@ -22,11 +22,11 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::routed::Routed;
 use super::{Proxy, compression, keep_alive};
-use crate::config::settings::CacheSettings;
+use crate::config::settings::{CacheSettings, ConnectorHeaders};
 use crate::domain::rules::Glob;
 use crate::domain::url;
 use crate::edge::raw_request;
-use crate::state::cluster_view::ConnectionKind;
+use crate::state::cluster_view::{ConnectionKind, UpstreamServer};
 use crate::state::response_cache::CacheKeyParts;
 use crate::telemetry::statistics::CacheResult;
 
@@ -51,7 +51,8 @@ impl Proxy {
             return Ok(());
         }
         // A connection with a login has the user's rights without a field that says so.
-        if ctx.login.is_some() || must_bypass(head) || !session.as_mut().is_body_empty() {
+        let is_login = ctx.login.is_some() || logs_in_by_certificate(routed);
+        if is_login || must_bypass(head) || !session.as_mut().is_body_empty() {
             ctx.cache = Some(CacheResult::Bypass);
             return Ok(());
         }
@@ -90,6 +91,13 @@ impl Proxy {
 /// The pattern of `cache.paths` that lists the path of a target.
 pub(crate) fn listed_path<'s>(settings: &'s CacheSettings, target: &[u8]) -> Option<&'s Glob> {
     settings.paths.find(url::parse(target).path)
+}
+
+/// Whether a server may take the client's certificate for a login.
+fn logs_in_by_certificate(routed: &Routed) -> bool {
+    let takes_it =
+        |entry: &UpstreamServer| entry.config.connector_headers == ConnectorHeaders::ClientCertificate;
+    routed.certificate.is_some() && routed.view.entries.iter().any(takes_it)
 }
 
 fn must_bypass(head: &RequestHeader) -> bool {
