@@ -93,7 +93,7 @@ pub struct CacheKeyParts<'a> {
 impl CacheKeyParts<'_> {
     /// The key. The parts that a client chooses are last and have no [`SEPARATOR`] in them.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(self) -> Vec<u8> {
         let authority = self.authority.to_ascii_lowercase();
         let parts = [
             self.cluster.as_bytes(),

@@ -13,7 +13,7 @@ use pingora_cache::storage::{
 use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheKey, CacheMeta, Storage};
 
-use super::store::{Entry, Reservation, Store};
+use super::store::{Entry, Reservation, Store, StoredMeta};
 
 /// The part of a body that is written at once, and compressed at once: other requests run between two of them.
 const PIECE: usize = 64 * 1024;
@@ -71,7 +71,7 @@ impl Storage for Store {
     }
 }
 
-fn serialized(meta: &CacheMeta) -> Result<(Box<[u8]>, Box<[u8]>)> {
+fn serialized(meta: &CacheMeta) -> Result<StoredMeta> {
     let (internal, header) = meta.serialize()?;
     Ok((internal.into(), header.into()))
 }
@@ -125,7 +125,7 @@ impl HandleHit for Hit {
 struct Miss {
     hash: HashBinary,
     key: Box<[u8]>,
-    meta: (Box<[u8]>, Box<[u8]>),
+    meta: StoredMeta,
     body: Vec<u8>,
     /// `None` if there was no room.
     reservation: Option<Reservation>,

@@ -15,13 +15,15 @@ const SHARDS: usize = 16;
 /// What an entry takes besides its bytes: the nodes of map and list, reference counts, and the slack of the allocator.
 const ENTRY_OVERHEAD: usize = 400;
 
+/// Freshness and head of a response, as `pingora-cache` serializes them.
+pub(super) type StoredMeta = (Box<[u8]>, Box<[u8]>);
+
 /// A response as it is stored.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The whole key, because its hash finds the entry.
     pub key: Box<[u8]>,
-    /// Freshness and head, as `pingora-cache` serializes them.
-    pub meta: (Box<[u8]>, Box<[u8]>),
+    pub meta: StoredMeta,
     pub body: Bytes,
 }
 
@@ -83,7 +85,7 @@ impl Store {
     }
 
     /// Replaces the head of an entry. False if the entry is gone.
-    pub fn set_meta(&self, hash: &HashBinary, key: &[u8], meta: (Box<[u8]>, Box<[u8]>)) -> bool {
+    pub fn set_meta(&self, hash: &HashBinary, key: &[u8], meta: StoredMeta) -> bool {
         let mut shard = self.shard(hash).lock();
         let Some(entry) = shard.peek(hash).filter(|entry| *entry.key == *key) else { return false };
         let renewed = Entry { key: entry.key.clone(), meta, body: entry.body.clone() };
