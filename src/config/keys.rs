@@ -66,10 +66,15 @@ pub(super) const FOLLOW: Section = Section::new(
     "get_configuration_from",
     &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under", "allow_caches_under"],
 );
-pub(super) const LISTENER: Section =
-    Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
-pub(super) const LISTENER_TLS: Section =
-    Section::new("listeners[].tls", &["certificates", "h2", "client_certificates"]);
+pub(super) const LISTENER: Section = Section::new(
+    "listeners[]",
+    &["address", "redirect_to_https", "trusted_proxies", "proxy_protocol", "tls"],
+);
+pub(super) const PROXY_PROTOCOL: Section = Section::new("listeners[].proxy_protocol", &["from"]);
+pub(super) const LISTENER_TLS: Section = Section::new(
+    "listeners[].tls",
+    &["certificates", "h2", "client_certificates", "min_version", "ciphers", "curves", "ticket_key_file"],
+);
 pub(super) const CLIENT_CERTIFICATES: Section =
     Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
@@ -246,6 +251,7 @@ pub(super) const ALL: &[Section] = &[
     TOP,
     FOLLOW,
     LISTENER,
+    PROXY_PROTOCOL,
     LISTENER_TLS,
     CLIENT_CERTIFICATES,
     CERTIFICATE,

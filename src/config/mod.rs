@@ -35,6 +35,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_protocol;
 mod top;
 mod tree;
 mod value_error;

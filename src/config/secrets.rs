@@ -12,6 +12,8 @@ use super::values::ValueError;
 const MAX_SECRET_FILE_BYTES: u64 = 64 << 10;
 /// The shortest key that may sign affinity cookies, in bytes.
 const MIN_KEY: usize = 16;
+/// A key of `ticket_key_file` is as many bytes in hexadecimal digits.
+const TICKET_SECRET_BYTES: usize = 32;
 
 impl Item<'_> {
     /// Reads the file that this value names.
@@ -106,4 +108,34 @@ impl Item<'_> {
         }
         keys
     }
+
+    /// `ticket_key_file`: a secret on each line in hexadecimal digits, as `openssl rand -hex 32` writes it. The first
+    /// encrypts, all decrypt.
+    pub(super) fn ticket_secrets(&self) -> Vec<Secret> {
+        let Some(bytes) = self.secret_bytes() else { return Vec::new() };
+        let lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).enumerate();
+        let mut secrets = Vec::new();
+        for (at, line) in lines.filter(|(_, line)| !line.is_empty()) {
+            let Some(secret) = hexadecimal(line).filter(|secret| secret.len() == TICKET_SECRET_BYTES) else {
+                let problem = format!("line {} of the file is not 64 hexadecimal digits", at + 1);
+                self.error(ValueError::new(problem).hint(TICKET_HINT));
+                return Vec::new();
+            };
+            secrets.push(Secret(Arc::from(secret)));
+        }
+        if secrets.is_empty() && self.is_present() {
+            self.error(ValueError::new("the file holds no key").hint(TICKET_HINT));
+        }
+        secrets
+    }
+}
+
+const TICKET_HINT: &str =
+    "write one key on each line, made with `openssl rand -hex 32`; the first encrypts, all decrypt";
+
+fn hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?));
+    bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
@@ -11,8 +13,8 @@ use super::settings::{
     AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
     Listener, ListenerTls, LogFormat, LogTarget, Secret, Server, Servers, Settings, Statpub, UpstreamScheme,
 };
-use super::tls;
 use super::values::{self, ValueError};
+use super::{tls, tls_protocol};
 use crate::domain::affinity::SameSite;
 use crate::util::host::is_loopback;
 
@@ -54,11 +56,32 @@ fn listener(item: &Item<'_>) -> Option<Listener> {
     let redirect_to_https = redirect.boolean().unwrap_or(false);
     let trusted = map.get("trusted_proxies").one_or_more();
     let trusted_proxies = trusted.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
+    let proxy_protocol_from = proxy_protocol(&map.get("proxy_protocol"));
     let tls = map.has("tls").then(|| listener_tls(&map.get("tls")));
     if redirect_to_https && tls.is_some() {
         redirect.warn("has no effect on a listener with TLS");
     }
-    Some(Listener { address: address?, redirect_to_https, trusted_proxies, tls })
+    Some(Listener { address: address?, redirect_to_https, trusted_proxies, proxy_protocol_from, tls })
+}
+
+/// `proxy_protocol`: the networks of the proxies.
+fn proxy_protocol(item: &Item<'_>) -> Vec<IpNet> {
+    if !item.is_present() {
+        return Vec::new();
+    }
+    let from = item.map(keys::PROXY_PROTOCOL).required("from");
+    let networks = from.one_or_more();
+    if networks.is_empty() && from.is_list() {
+        from.error(ValueError::new("no network is given").hint("write `from: [10.0.0.0/8]`"));
+    }
+    let parsed = networks.iter().filter_map(|network| {
+        let parsed = network.parsed("a network", values::network)?;
+        if parsed.prefix_len() == 0 {
+            network.warn("every peer must send a PROXY header, and so chooses its own address");
+        }
+        Some(parsed)
+    });
+    parsed.collect()
 }
 
 fn listener_tls(item: &Item<'_>) -> ListenerTls {
@@ -76,6 +99,8 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
         certificates,
         h2: map.get("h2").boolean().unwrap_or(true),
         client_certificates: tls::client_certificates(&map.get("client_certificates")),
+        protocol: tls_protocol::protocol(&map),
+        ticket_secrets: map.get("ticket_key_file").ticket_secrets(),
     }
 }
 

@@ -62,15 +62,8 @@ impl ConnectionLimiter {
         if max > 0 && before >= max {
             return Err(LimitReached::Total);
         }
-        // Counted even without a limit: a reload may set one.
-        if let Some(client) = client.map(client_network) {
-            let mut shard = self.shard(client);
-            let count = shard.entry(client).or_insert(0);
-            if max_per_client > 0 && *count >= max_per_client {
-                return Err(LimitReached::Client);
-            }
-            *count += 1;
-            permit.client = Some(client);
+        if let Some(client) = client {
+            permit.count_client(client, max_per_client)?;
         }
         Ok(permit)
     }
@@ -85,6 +78,28 @@ impl ConnectionLimiter {
         let index = self.hash.hash_one(client) as usize % SHARDS;
         // `index` is always below the length; the fallback only avoids a panic path.
         self.shards.get(index).unwrap_or(&self.shards[0]).lock()
+    }
+}
+
+impl ConnectionPermit {
+    /// Counts the connection for this client too, once. 0 = no limit.
+    ///
+    /// # Errors
+    /// When the client has as many already. The connection then still counts in total.
+    pub fn count_client(&mut self, client: IpAddr, max_per_client: usize) -> Result<(), LimitReached> {
+        if self.client.is_some() {
+            return Ok(());
+        }
+        let client = client_network(client);
+        // Counted even without a limit: a reload may set one.
+        let mut shard = self.limiter.shard(client);
+        let count = shard.entry(client).or_insert(0);
+        if max_per_client > 0 && *count >= max_per_client {
+            return Err(LimitReached::Client);
+        }
+        *count += 1;
+        self.client = Some(client);
+        Ok(())
     }
 }
 
@@ -127,6 +142,23 @@ mod tests {
         assert_eq!(limiter.open_connections(), 2);
         drop(first);
         assert!(limiter.acquire(ip("192.0.2.3"), 2, 0).is_ok());
+        drop(second);
+        assert_eq!(limiter.open_connections(), 0);
+        assert!(limiter.shards.iter().all(|s| s.lock().is_empty()));
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_counted_when_it_is_known() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let client = ip("192.0.2.1").unwrap();
+        let mut first = limiter.acquire(None, 2, 1).unwrap();
+        first.count_client(client, 1).unwrap();
+        first.count_client(client, 1).unwrap();
+        let mut second = limiter.acquire(None, 2, 1).unwrap();
+        assert_eq!(second.count_client(client, 1).unwrap_err(), LimitReached::Client);
+        assert_eq!(limiter.open_connections(), 2);
+        drop(first);
+        second.count_client(client, 1).unwrap();
         drop(second);
         assert_eq!(limiter.open_connections(), 0);
         assert!(limiter.shards.iter().all(|s| s.lock().is_empty()));

@@ -12,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::{ALPN, IO, Ssl};
@@ -21,15 +20,17 @@ use pingora::services::Service;
 use pingora_runtime::current_handle;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::admission::{Admission, Arrival};
 use super::client_stream::ClientStream;
-use super::connection_limit::{ConnectionLimit, ConnectionLimiter, ConnectionPermit, LimitReached};
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::http2::INITIAL_STREAM_WINDOW;
 use super::interim;
 use super::overload::OverloadResponder;
 use super::pending_responses::PendingResponses;
 use super::plain_session::PlainSession;
 use super::sockets::{ListenSocket, listen};
-use super::tcp::{ClientTcp, WriteCounter};
+use super::tcp::{ClientOrigin, ClientTcp, WriteCounter};
+use super::tls_endpoint::{TlsEndpoint, TlsHandshake};
 use super::{ClientLimits, ListenerContext};
 use crate::config::settings::Limits;
 use crate::state::Balancer;
@@ -49,7 +50,17 @@ const MAX_LOCAL_RESET_STREAMS: usize = 256;
 
 pub struct BoundListener {
     pub socket: ListenSocket,
-    pub tls: Option<Acceptor>,
+    pub tls: Option<Arc<TlsEndpoint>>,
+}
+
+/// A connection within the limits.
+struct Accepted {
+    socket: TcpStream,
+    peer: SocketAddr,
+    /// The address of the listener.
+    address: SocketAddr,
+    permit: ConnectionPermit,
+    has_proxy_header: bool,
 }
 
 pub struct ListenerService<A> {
@@ -64,7 +75,7 @@ struct ListenerShared<A> {
     app: Arc<A>,
     balancer: Arc<Balancer>,
     context: Arc<ListenerContext>,
-    connections: Arc<ConnectionLimiter>,
+    admission: Admission,
     limit: ConnectionLimit,
     overload: OverloadResponder,
 }
@@ -78,11 +89,12 @@ impl<A> ListenerService<A> {
         context: ListenerContext,
         limit: ConnectionLimit,
     ) -> Self {
+        let statistics = Arc::clone(&context.statistics);
         let shared = ListenerShared {
             app: Arc::new(app),
+            admission: Admission::new(Arc::clone(&balancer), statistics, limit),
             balancer,
             context: Arc::new(context),
-            connections: Arc::default(),
             overload: OverloadResponder::new(limit),
             limit,
         };
@@ -119,10 +131,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
                     std::process::exit(1);
                 }
             };
-            let tls = bound.tls.map(Arc::new);
             for _ in 0..tasks.max(1) {
                 let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&listener));
-                let (tls, shutdown) = (tls.clone(), shutdown.clone());
+                let (tls, shutdown) = (bound.tls.clone(), shutdown.clone());
                 accept_loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
             }
             if let Some(unopened) = &self.unopened {
@@ -153,7 +164,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         self: Arc<Self>,
         listener: Arc<TcpListener>,
         address: SocketAddr,
-        tls: Option<Arc<Acceptor>>,
+        tls: Option<Arc<TlsEndpoint>>,
         shutdown: ShutdownWatch,
     ) {
         let mut stop = shutdown.clone();
@@ -167,14 +178,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let Some(permit) = self.admit(peer, address) else {
-                        self.overload.reject(socket, peer, tls.clone());
+                    let tls = tls.as_ref().map(|endpoint| endpoint.current());
+                    let Arrival { has_proxy_header, permit } = self.admission.arrive(peer, address);
+                    let Some(permit) = permit else {
+                        self.overload.reject(socket, ClientOrigin::direct(peer), tls, has_proxy_header);
                         continue;
                     };
-                    let (shared, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
+                    let accepted = Accepted { socket, peer, address, permit, has_proxy_header };
+                    let (shared, shutdown) = (Arc::clone(&self), shutdown.clone());
                     current_handle().spawn(async move {
                         let _open = shared.context.sessions.count_connection(tls.is_some());
-                        shared.serve(socket, peer, permit, tls, &shutdown).await;
+                        shared.serve(accepted, tls, &shutdown).await;
                     });
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => {
@@ -193,33 +207,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         }
     }
 
-    fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<ConnectionPermit> {
-        let ip = peer.ip().to_canonical();
-        if let ConnectionLimit::Fixed(total, per_client) = self.limit {
-            return self.count_rejected(self.connections.acquire(Some(ip), total, per_client));
-        }
-        let snapshot = self.balancer.snapshot();
-        let limits = &snapshot.settings.limits;
-        // A trusted proxy carries many clients.
-        let listener = snapshot.settings.listeners.iter().find(|l| l.address == address);
-        let proxy = listener.is_some_and(|l| l.trusted_proxies.iter().any(|net| net.contains(&ip)));
-        let client = (!proxy && !limits.is_exempt(ip)).then_some(ip);
-        self.count_rejected(self.connections.acquire(
-            client,
-            limits.connections,
-            limits.per_client_connections,
-        ))
-    }
-
-    fn count_rejected(&self, permit: Result<ConnectionPermit, LimitReached>) -> Option<ConnectionPermit> {
-        let statistics = &self.context.statistics;
-        let reached = |limit| match limit {
-            LimitReached::Total => statistics.over_limit.fetch_add(1, Relaxed),
-            LimitReached::Client => statistics.over_client_limit.fetch_add(1, Relaxed),
-        };
-        permit.map_err(reached).ok()
-    }
-
     fn limits(&self) -> Limits {
         self.balancer.snapshot().settings.limits.clone()
     }
@@ -233,23 +220,30 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         (ClientLimits::from(&settings.limits), has_plain_sessions)
     }
 
-    async fn serve(
-        &self,
-        socket: TcpStream,
-        peer: SocketAddr,
-        permit: ConnectionPermit,
-        tls: Option<Arc<Acceptor>>,
-        shutdown: &ShutdownWatch,
-    ) {
-        let tcp = ClientTcp::new(socket, peer, Some(permit), Some(Arc::clone(&self.context.logins)));
+    async fn serve(&self, accepted: Accepted, tls: Option<Arc<TlsHandshake>>, shutdown: &ShutdownWatch) {
+        let Accepted { mut socket, peer, address, mut permit, has_proxy_header } = accepted;
+        let mut origin = ClientOrigin::direct(peer);
+        if has_proxy_header {
+            // Boxed, so that only connections with a header need the memory.
+            let header = Box::pin(self.admission.read_proxy_header(&mut socket, peer)).await;
+            let Some(client) = header else { return };
+            if let Some(client) = client {
+                origin = ClientOrigin { client, proxy: Some(peer) };
+                if !self.admission.count_client(&mut permit, client, address) {
+                    drop(permit);
+                    return self.overload.reject(socket, origin, tls, false);
+                }
+            }
+        }
+        let tcp = ClientTcp::new(socket, origin, Some(permit), Some(Arc::clone(&self.context.logins)));
         let written = tcp.write_counter();
         let Some(tls) = tls else { return self.http1(tcp, written, shutdown).await };
         let handshake_timeout = self.limits().handshake_timeout;
         // Boxed, so that a connection does not keep its large state after the handshake.
-        let stream = match tokio::time::timeout(handshake_timeout, Box::pin(tls.tls_handshake(tcp))).await {
+        let stream = match tokio::time::timeout(handshake_timeout, Box::pin(tls.run(tcp))).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.handshake_failed(peer, &error.to_string()),
-            Err(_) => return self.handshake_failed(peer, "timeout"),
+            Ok(Err(error)) => return self.handshake_failed(origin.client, &error.to_string()),
+            Err(_) => return self.handshake_failed(origin.client, "timeout"),
         };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             self.http2(stream, written, shutdown).await;

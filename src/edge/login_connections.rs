@@ -9,22 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ahash::AHashMap;
 use parking_lot::Mutex;
-use pingora::protocols::l4::socket;
 
 use crate::util::socket_fd::SocketFd;
 
-/// The addresses that identify an open client connection.
+/// The addresses of the TCP connection that identify an open client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientConnection {
     pub peer: SocketAddr,
     pub local: SocketAddr,
-}
-
-impl ClientConnection {
-    #[must_use]
-    pub fn from_addrs(peer: Option<&socket::SocketAddr>, local: Option<&socket::SocketAddr>) -> Option<Self> {
-        Some(Self { peer: *peer?.as_inet()?, local: *local?.as_inet()? })
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

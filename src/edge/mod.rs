@@ -1,12 +1,14 @@
 //! The edge: clients' connections from the socket to Pingora, for every listener.
 //!
-//! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. After
-//! the TLS handshake each becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1`
-//! puts the strict `gate` in front of Pingora's parser; a plain request has a `plain_session` and its `raw_request` in
-//! place of Pingora's session and parser. `client_certificate` is what a connection with one keeps of it. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
-//! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
-//! The edge knows no cluster.
+//! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. A proxy in
+//! front may send the client's address first (`proxy_protocol`, `admission`). After the TLS handshake (`tls_endpoint`) each
+//! becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1` puts the strict `gate`
+//! in front of Pingora's parser; a plain request has a `plain_session` and its `raw_request` in place of Pingora's session
+//! and parser. `client_certificate` is what a connection with one keeps of it. In HTTP/2, `http2` follows the `frames`,
+//! `http2_input` adds fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum
+//! rates of both. The edge knows no cluster.
 
+mod admission;
 pub(crate) mod client_certificate;
 mod client_stream;
 mod client_stream_traits;
@@ -27,13 +29,16 @@ pub(crate) mod pending_responses;
 mod plain_response;
 mod plain_session;
 mod plain_session_trait;
+pub mod proxy_protocol;
 pub mod raw_request;
 mod read_buffer;
 mod response_windows;
+pub(crate) mod session_tickets;
 pub(crate) mod sockets;
 pub(crate) mod tcp;
 pub(crate) mod timeouts;
 pub(crate) mod tls;
+pub(crate) mod tls_endpoint;
 mod write_buffer;
 
 #[cfg(test)]

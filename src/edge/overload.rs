@@ -3,11 +3,9 @@
 //! Only a few are rejected this way at a time; the others are closed without a response, because responses cost
 //! descriptors too.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::{ALPN, Ssl};
 use pingora_runtime::current_handle;
 use tokio::net::TcpStream;
@@ -15,7 +13,9 @@ use tokio::sync::Semaphore;
 
 use super::connection_limit::ConnectionLimit;
 use super::lingering_close::close_gracefully;
-use super::tcp::ClientTcp;
+use super::proxy_protocol;
+use super::tcp::{ClientOrigin, ClientTcp};
+use super::tls_endpoint::TlsHandshake;
 use crate::edge::gate::Refusal;
 
 const MAX_CONCURRENT_REJECTIONS: usize = 128;
@@ -39,15 +39,24 @@ impl OverloadResponder {
         })))
     }
 
-    pub fn reject(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
+    /// `begins_with_proxy_header`: what comes first is the header of a proxy, not TLS.
+    pub fn reject(
+        &self,
+        mut socket: TcpStream,
+        origin: ClientOrigin,
+        tls: Option<Arc<TlsHandshake>>,
+        begins_with_proxy_header: bool,
+    ) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         current_handle().spawn(async move {
             let _permit = permit;
-            let tcp = ClientTcp::new(socket, peer, None, None);
+            if begins_with_proxy_header {
+                let header = Box::pin(proxy_protocol::read(&mut socket));
+                let Ok(Ok(_)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, header).await else { return };
+            }
+            let tcp = ClientTcp::new(socket, origin, None, None);
             let Some(tls) = tls else { return close_gracefully(tcp, REFUSAL.response()).await };
-            let Ok(Ok(stream)) =
-                tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(tls.tls_handshake(tcp))).await
-            else {
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(tls.run(tcp))).await else {
                 return;
             };
             let is_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));

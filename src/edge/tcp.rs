@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use super::connection_limit::ConnectionPermit;
 use super::login_connections::{ClientConnection, LoginConnections};
+use super::proxy_protocol;
 use super::timeouts::AckProgress;
 
 /// Counts the bytes that the kernel has accepted. A TLS stream accepts more, into its own buffer.
@@ -43,11 +44,35 @@ impl WriteCounter {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOrigin {
+    /// The client's address, which everything behind uses.
+    pub client: SocketAddr,
+    /// The peer of the TCP connection, if it is a proxy that named the client in a PROXY header.
+    pub proxy: Option<SocketAddr>,
+}
+
+impl ClientOrigin {
+    #[must_use]
+    pub fn direct(peer: SocketAddr) -> Self {
+        Self { client: peer, proxy: None }
+    }
+
+    /// What identifies the connection. Two clients behind different proxies may have the same address and port.
+    fn connection(&self, socket: &SocketDigest) -> Option<ClientConnection> {
+        let local = *socket.local_addr()?.as_inet()?;
+        Some(ClientConnection { peer: self.proxy.unwrap_or(self.client), local })
+    }
+}
+
 #[derive(Debug)]
 pub struct ClientTcp {
     io: TcpStream,
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
+    origin: ClientOrigin,
+    proxy: Option<Arc<ProxyDigest>>,
     logins: Option<Arc<LoginConnections>>,
     written: WriteCounter,
     _permit: Option<ConnectionPermit>,
@@ -57,20 +82,21 @@ impl ClientTcp {
     #[must_use]
     pub fn new(
         io: TcpStream,
-        peer: SocketAddr,
+        origin: ClientOrigin,
         permit: Option<ConnectionPermit>,
         logins: Option<Arc<LoginConnections>>,
     ) -> Self {
         // A small response must not wait until the client acknowledges the previous one.
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
-        let _ = socket.peer_addr.set(Some(peer.into()));
+        let _ = socket.peer_addr.set(Some(origin.client.into()));
         if let Some(logins) = &logins {
             // An earlier connection with the same addresses is over.
-            logins.end(|| ClientConnection::from_addrs(socket.peer_addr(), socket.local_addr()));
+            logins.end(|| origin.connection(&socket));
         }
         let (accepted, written) = (SystemTime::now(), WriteCounter::default());
-        Self { io, socket: Arc::new(socket), accepted, written, logins, _permit: permit }
+        let proxy = origin.proxy.and_then(proxy_protocol::digest_of);
+        Self { io, socket: Arc::new(socket), accepted, origin, proxy, written, logins, _permit: permit }
     }
 
     #[must_use]
@@ -82,7 +108,7 @@ impl ClientTcp {
 impl Drop for ClientTcp {
     fn drop(&mut self) {
         if let Some(logins) = &self.logins {
-            logins.end(|| ClientConnection::from_addrs(self.socket.peer_addr(), self.socket.local_addr()));
+            logins.end(|| self.origin.connection(&self.socket));
         }
     }
 }
@@ -158,7 +184,7 @@ impl GetTimingDigest for ClientTcp {
 
 impl GetProxyDigest for ClientTcp {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        self.proxy.clone()
     }
 }
 

@@ -10,18 +10,18 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::session_tickets::Resumption;
 use crate::config::Settings;
-use crate::config::settings::{CertificateFiles, ClientCertificateMode, ClientCertificates, ListenerTls};
+use crate::config::settings::{
+    CertificateFiles, ClientCertificateMode, ClientCertificates, ListenerTls, TlsProtocol, TlsVersion,
+};
 use crate::telemetry::statistics::{CertificateExpiry, Statistics};
-use crate::util::crypto::{self, Ticketer};
-
-/// Sessions in a listener's cache, for clients without session tickets.
-const MAX_CACHED_SESSIONS: usize = 10_240;
+use crate::util::crypto;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -170,20 +170,22 @@ fn matches_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-/// TLS settings of a proxy listener.
+/// TLS settings of a proxy listener, and what verifies the certificates of its clients.
 ///
 /// # Errors
 /// When the client CA file cannot be used.
 pub fn listener_config(
     tls: &ListenerTls,
     store: Arc<CertificateStore>,
-) -> Result<Arc<ServerConfig>, TlsError> {
+    resumption: Resumption,
+) -> Result<(Arc<ServerConfig>, Arc<dyn ClientCertVerifier>), TlsError> {
     let verifier = match &tls.client_certificates {
         Some(settings) => client_verifier(settings)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
     let protocols: &[&[u8]] = if tls.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-    server_config(store, verifier, protocols)
+    let config = server_config(store, Arc::clone(&verifier), protocols, &tls.protocol, resumption)?;
+    Ok((config, verifier))
 }
 
 /// Refuses every certificate that does not verify, also where a client may come without one: a client that shows a
@@ -206,27 +208,36 @@ fn client_verifier(settings: &ClientCertificates) -> Result<Arc<dyn ClientCertVe
 ///
 /// # Errors
 /// When rustls refuses its own defaults.
-pub fn internal_config(store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config(store, WebPkiClientVerifier::no_client_auth(), &[b"http/1.1"])
+pub fn internal_config(
+    store: Arc<CertificateStore>,
+    resumption: Resumption,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let (no_clients, protocol) = (WebPkiClientVerifier::no_client_auth(), TlsProtocol::default());
+    server_config(store, no_clients, &[b"http/1.1"], &protocol, resumption)
 }
 
-/// TLS 1.2 and 1.3 with the AEAD suites of rustls, in the server's order. A client whose ALPN has no protocol of the listener is
-/// refused (RFC 7301 section 3.2). Each listener has its own ticket keys and session cache, so that a session of one cannot
-/// bypass the client certificates of another.
+/// AEAD suites in the server's order. A client whose ALPN has no protocol of the listener is refused (RFC 7301 section 3.2).
 fn server_config(
     store: Arc<CertificateStore>,
     verifier: Arc<dyn ClientCertVerifier>,
     protocols: &[&[u8]],
+    protocol: &TlsProtocol,
+    resumption: Resumption,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let error = |e: rustls::Error| TlsError::Settings(e.to_string());
-    let mut config = ServerConfig::builder_with_provider(crypto::provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
+    let provider = crypto::restricted_provider(&protocol.suites, &protocol.groups);
+    let versions: &[&_] = match protocol.min_version {
+        TlsVersion::Tls12 => &[&TLS13, &TLS12],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
         .map_err(error)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(store);
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     config.ignore_client_order = true;
-    config.ticketer = Ticketer::new().map_err(error)?;
-    config.session_storage = ServerSessionMemoryCache::new(MAX_CACHED_SESSIONS);
+    config.ticketer = resumption.tickets;
+    config.session_storage = resumption.sessions;
     Ok(Arc::new(config))
 }

@@ -17,6 +17,7 @@ use super::ctx::Ctx;
 use super::{Proxy, error_mapping, failover};
 use crate::domain::cluster::Port;
 use crate::edge::login_connections::{ClientConnection, is_connection_auth, offers_connection_auth};
+use crate::edge::proxy_protocol;
 use crate::state::cluster_view::ConnectionKind;
 use crate::upstream::response_head::{ResponseField, ResponseHead};
 use crate::upstream::reuse::{self, NotReusable, ReuseRequirements};
@@ -189,7 +190,11 @@ pub(super) fn note_closed(ctx: &Ctx) {
 }
 
 fn client_connection(session: &Session) -> Option<ClientConnection> {
-    ClientConnection::from_addrs(session.client_addr(), session.server_addr())
+    let peer = match session.digest().and_then(proxy_protocol::proxy_of) {
+        Some(proxy) => proxy,
+        None => *session.client_addr()?.as_inet()?,
+    };
+    Some(ClientConnection { peer, local: *session.server_addr()?.as_inet()? })
 }
 
 fn brings_login(request: &RequestHeader) -> bool {

@@ -8,6 +8,7 @@ use super::follow_poller;
 use crate::config::settings::{AdminConfig, Listener, ListenerTls};
 use crate::config::{self, Settings};
 use crate::edge::tls::Certificates;
+use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::state::{Balancer, ReloadStatus, preflight};
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
@@ -16,11 +17,11 @@ use crate::util::clock;
 pub fn reload(
     balancer: &Balancer,
     file: &Path,
-    certificates: &Certificates,
+    tls: (&Certificates, &TlsEndpoints),
     runtime: &tokio::runtime::Handle,
 ) -> bool {
     let started = clock::now_ms();
-    let result = try_reload(balancer, file, certificates, runtime);
+    let result = try_reload(balancer, file, tls, runtime);
     let (success, error, restart_required) = match result {
         Ok(restart_required) => (true, String::new(), restart_required),
         Err(error) => (false, error, Vec::new()),
@@ -48,7 +49,7 @@ pub fn reload(
 fn try_reload(
     balancer: &Balancer,
     file: &Path,
-    certificates: &Certificates,
+    (certificates, endpoints): (&Certificates, &TlsEndpoints),
     runtime: &tokio::runtime::Handle,
 ) -> Result<Vec<String>, String> {
     let mut loaded = config::load(file).map_err(|errors| errors.to_string())?;
@@ -65,10 +66,12 @@ fn try_reload(
     let settings = effective_settings(&old.settings, loaded.settings);
     // Everything that can fail comes before the first change, so that an error refuses the whole reload.
     let renewal = certificates.read_renewal(&settings).map_err(|e| e.to_string())?;
+    let tls_renewal = endpoints.read_renewal(&settings, certificates).map_err(|e| e.to_string())?;
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
     let preflight = preflight::run(balancer, &settings, runtime);
     balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
+    tls_renewal.install();
     certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
     if let Some(refetched) = refetched.as_ref().filter(|r| !r.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", refetched.trouble);
@@ -130,9 +133,14 @@ pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
 }
 
 fn effective_listener(old: &Listener, new: &Listener) -> Listener {
-    let tls = old.tls.as_ref().map(|before| ListenerTls {
-        certificates: new.tls.as_ref().unwrap_or(before).certificates.clone(),
-        ..before.clone()
+    let tls = old.tls.as_ref().map(|before| {
+        let new = new.tls.as_ref().unwrap_or(before);
+        ListenerTls {
+            certificates: new.certificates.clone(),
+            protocol: new.protocol.clone(),
+            ticket_secrets: new.ticket_secrets.clone(),
+            ..before.clone()
+        }
     });
     Listener { tls, ..new.clone() }
 }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use pingora::apps::http_app::HttpServer;
-use pingora::listeners::tls::Acceptor;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::services::ServiceHandle;
@@ -22,15 +21,15 @@ use super::supervisor::{ProcessHandover, Supervisor};
 use super::{StartError, affinity_key, follow_poller, statpub};
 use crate::admin::AdminService;
 use crate::config::Settings;
-use crate::config::settings::ListenerTls;
 use crate::edge::ListenerContext;
-use crate::edge::client_certificate::acceptor_with_certificates;
 use crate::edge::coalesce::Coalescer;
 use crate::edge::connection_limit::ConnectionLimit;
 use crate::edge::listener::{BoundListener, ListenerService};
 use crate::edge::login_connections::LoginConnections;
+use crate::edge::session_tickets::GeneratedTicketKeys;
 use crate::edge::sockets::ListenSocket;
-use crate::edge::tls::{self, CertificateStore, Certificates, TlsError};
+use crate::edge::tls::Certificates;
+use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::proxy::{FastPath, Proxy};
 use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
@@ -47,6 +46,7 @@ pub(super) struct Shared {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     certificates: Arc<Certificates>,
+    endpoints: Arc<TlsEndpoints>,
     /// The idle connections of the fast path.
     upstream_pool: Arc<ConnectionPool>,
     pid_file: Option<PidFile>,
@@ -79,13 +79,17 @@ impl Shared {
         );
         let certificates = Arc::new(Certificates::load(&settings)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
+        let inherited = handover.as_ref().and_then(|handover| handover.ticket_keys.clone());
+        let ticket_keys = Arc::new(GeneratedTicketKeys::new(inherited));
+        let endpoints = TlsEndpoints::load(&settings, &certificates, Arc::clone(&ticket_keys))?;
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
         match &handover {
             // The pid file names the old process until this one serves.
             Some(handover) => balancer.upgrade.took_over_from(handover.from),
             None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
         }
-        let upgrade = HandoverParent::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
+        let upgrade =
+            HandoverParent::new(Arc::clone(&balancer), affinity_key, ticket_keys, pid_file.clone(), sockets);
         let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
         let unopened = Arc::default();
         let upstream_pool = Arc::new(upstream_pool(&settings.pingora, &balancer));
@@ -94,6 +98,7 @@ impl Shared {
             balancer,
             access_log,
             certificates,
+            endpoints: Arc::new(endpoints),
             upstream_pool,
             pid_file,
             handover,
@@ -115,7 +120,7 @@ impl Shared {
         let supervisor = Supervisor::new(
             Arc::clone(&self.balancer),
             Arc::clone(&self.access_log),
-            Arc::clone(&self.certificates),
+            (Arc::clone(&self.certificates), Arc::clone(&self.endpoints)),
             backends,
             file.to_owned(),
             signals,
@@ -145,9 +150,8 @@ impl Shared {
         let mut listeners = Vec::new();
         let configured = &self.settings.listeners;
         for (listener, socket) in configured.iter().zip(sockets.drain(..configured.len())) {
-            let store = self.certificates.for_listener(listener.address);
-            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| acceptor(tls, store));
-            listeners.push(BoundListener { socket, tls: tls.transpose()? });
+            let tls = self.endpoints.for_listener(listener.address);
+            listeners.push(BoundListener { socket, tls });
         }
         let coalescer = Arc::new(Coalescer::new(&self.balancer.statistics.in_flight, conf.threads));
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
@@ -208,8 +212,8 @@ impl Shared {
         logins: &Arc<LoginConnections>,
         limit: ConnectionLimit,
     ) -> Result<ListenerService<A>, StartError> {
-        let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
-        let tls = tls.map(Acceptor::from_server_config);
+        let store = self.certificates.for_admin();
+        let tls = store.map(|store| self.endpoints.internal(socket.address, store)).transpose()?;
         let context = ListenerContext {
             statistics: Arc::clone(&self.balancer.statistics.client_statistics),
             sessions: Arc::default(),
@@ -241,14 +245,6 @@ impl Shared {
         if let Some(pid_file) = self.pid_file {
             pid_file.remove();
         }
-    }
-}
-
-fn acceptor(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Acceptor, TlsError> {
-    let config = tls::listener_config(tls, store)?;
-    match tls.client_certificates {
-        Some(_) => acceptor_with_certificates(config),
-        None => Ok(Acceptor::from_server_config(config)),
     }
 }
 

@@ -21,6 +21,7 @@ use super::lifecycle::Signals;
 use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
+use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::state::{
     Balancer, Cluster, ClusterView, DirectoryOrigin, catch_up, low_priority, refresh_state, restrictions,
 };
@@ -48,6 +49,7 @@ pub struct Supervisor {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     certificates: Arc<Certificates>,
+    endpoints: Arc<TlsEndpoints>,
     backends: Backends,
     file: PathBuf,
     signals: Mutex<Option<Signals>>,
@@ -61,7 +63,7 @@ impl Supervisor {
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
-        certificates: Arc<Certificates>,
+        (certificates, endpoints): (Arc<Certificates>, Arc<TlsEndpoints>),
         backends: Backends,
         file: PathBuf,
         signals: Signals,
@@ -69,7 +71,17 @@ impl Supervisor {
     ) -> Self {
         let signals = Mutex::new(Some(signals));
         let tasks = Mutex::default();
-        Self { balancer, access_log, certificates, backends, file, signals, process_handover, tasks }
+        Self {
+            balancer,
+            access_log,
+            certificates,
+            endpoints,
+            backends,
+            file,
+            signals,
+            process_handover,
+            tasks,
+        }
     }
 
     /// Ends the tasks of the old snapshot and starts those of the new one.
@@ -256,11 +268,12 @@ impl Supervisor {
             systemd::reloading();
         }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
-        let certificates = Arc::clone(&self.certificates);
+        let (certificates, endpoints) = (Arc::clone(&self.certificates), Arc::clone(&self.endpoints));
         let runtime = tokio::runtime::Handle::current();
         let can_wait = balancer.has_large_directory();
-        let work =
-            low_priority::run(can_wait, move || reload::reload(&balancer, &file, &certificates, &runtime));
+        let work = low_priority::run(can_wait, move || {
+            reload::reload(&balancer, &file, (&certificates, &endpoints), &runtime)
+        });
         self.process_handover.upgrade.set_reload_missed();
         match work.await {
             Ok(true) => {

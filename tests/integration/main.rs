@@ -103,6 +103,7 @@ mod listener {
     mod connections;
     mod many_connections;
     mod open_files;
+    mod proxy_protocol;
     mod stalled_clients;
 }
 
@@ -150,7 +151,9 @@ mod simulated_cluster {
 mod tls {
     mod certificates;
     mod client_certificates;
+    mod protocol;
     mod resumption;
+    mod tickets;
     mod upstream;
 }
 

@@ -102,6 +102,7 @@ fn clients(out: &mut Exposition, clients: &ClientStatistics) {
         ("limit", &clients.over_limit),
         ("client_limit", &clients.over_client_limit),
         ("handshake", &clients.handshakes_failed),
+        ("proxy_header", &clients.proxy_headers_failed),
         ("slow", &clients.too_slow),
     ] {
         out.sample(&[("reason", reason)], count.load(Relaxed));

@@ -16,6 +16,7 @@ mod cluster;
 mod policy;
 mod routes;
 mod servers;
+mod tls;
 
 pub use auth::*;
 pub use cache::*;
@@ -23,6 +24,7 @@ pub use cluster::*;
 pub use policy::*;
 pub use routes::*;
 pub use servers::*;
+pub use tls::*;
 
 /// Everything in a configuration file.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ pub struct Listener {
     pub redirect_to_https: bool,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a PROXY protocol header. Those of all others must not.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// `None` means plain HTTP.
     pub tls: Option<ListenerTls>,
 }
@@ -113,6 +117,18 @@ pub struct ListenerTls {
     pub h2: bool,
     /// `None`: clients are not asked for a certificate.
     pub client_certificates: Option<ClientCertificates>,
+    /// Versions, cipher suites and curves.
+    pub protocol: TlsProtocol,
+    /// The secrets of `ticket_key_file`: the first encrypts tickets, all decrypt. Empty: keys are generated.
+    pub ticket_secrets: Vec<Secret>,
+}
+
+impl Listener {
+    /// Whether a connection of this peer begins with a PROXY protocol header.
+    #[must_use]
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&peer))
+    }
 }
 
 /// `client_certificates`: which authorities may issue them, and whether one is needed.

@@ -53,9 +53,18 @@ fn commented_keys_in_the_full_file_are_valid_too() {
     assert_eq!(follow.url.path, "/config");
     assert_eq!((follow.files.read_under.len(), follow.ca.unwrap().len()), (2, 1));
 
-    for key in
-        ["client_certificates", "tls", "title", "out_of_service", "pending_delete", "connector_secret_file"]
-    {
+    for key in [
+        "client_certificates",
+        "ciphers",
+        "curves",
+        "ticket_key_file",
+        "proxy_protocol",
+        "tls",
+        "title",
+        "out_of_service",
+        "pending_delete",
+        "connector_secret_file",
+    ] {
         let commented = format!("# {key}:");
         assert_eq!(FULL.matches(&commented).count(), 1, "{key}");
         let text = FULL.replace(&commented, &format!("{key}:"));

@@ -47,7 +47,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     assert_eq!(s.access_log, AccessLogSettings { target: LogTarget::Stdout, format: LogFormat::Combined });
     let listener = s.listeners.first().unwrap();
     assert_eq!((listener.redirect_to_https, listener.tls.is_none()), (false, true));
-    assert_eq!(listener.trusted_proxies, []);
+    assert_eq!((&listener.trusted_proxies, &listener.proxy_protocol_from), (&vec![], &vec![]));
 
     let c = s.clusters.first().unwrap();
     assert_eq!((c.name.as_str(), c.hostnames.len()), ("A", 0));

@@ -9,3 +9,4 @@ mod errors;
 mod ignored_keys;
 mod places;
 mod support;
+mod tls;

@@ -97,11 +97,19 @@ impl ExplainRequest {
                 trusting_listeners.join(", ")
             ));
         }
+        let with_header = listeners.iter().filter(|l| l.expects_proxy_header(client));
+        let with_header: Vec<String> = with_header.map(|l| l.address.to_string()).collect();
+        if !with_header.is_empty() {
+            notes.push(format!(
+                "{client} must begin with a PROXY header at {}: the client is the one that it names",
+                with_header.join(", ")
+            ));
+        }
         let rate = snapshot.settings.limits.per_client_requests;
         if rate > 0 {
             notes.push(format!("{client} may send {rate} requests per second, more get 429"));
         }
-        if trusting_listeners.is_empty() && rate == 0 {
+        if trusting_listeners.is_empty() && with_header.is_empty() && rate == 0 {
             notes.push(format!("nothing depends on the client's address {client}"));
         }
     }

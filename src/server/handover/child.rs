@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use super::channel::Channel;
 use super::{ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT};
+use crate::edge::session_tickets::InheritedTicketKeys;
 use crate::edge::sockets::ListenSocket;
 use parking_lot::Mutex;
 
@@ -20,6 +21,8 @@ pub struct HandoverChild {
     pub parent_is_ready: bool,
     /// The generated affinity key of the old process.
     pub affinity_key: Vec<u8>,
+    /// The generated keys of session tickets of the old process.
+    pub ticket_keys: Option<InheritedTicketKeys>,
     channel: Mutex<Channel>,
     sockets: Mutex<Vec<ListenSocket>>,
 }
@@ -47,6 +50,7 @@ impl HandoverChild {
             from,
             parent_is_ready: offer.parent_is_ready,
             affinity_key: offer.affinity_key,
+            ticket_keys: offer.ticket_keys,
             channel: Mutex::new(channel),
             sockets: Mutex::new(sockets),
         }))

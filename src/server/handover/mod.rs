@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use child::HandoverChild;
 pub use parent::HandoverParent;
 
+use crate::edge::session_tickets::InheritedTicketKeys;
 use crate::state::catch_up::kept::KeptCatchUp;
 use crate::state::restrictions_file::KeptRestriction;
 
@@ -41,6 +42,9 @@ pub struct HandoverOffer {
     pub sockets: Vec<SocketAddr>,
     /// The generated affinity key, so that sessions survive even without a `state_dir`.
     pub affinity_key: Vec<u8>,
+    /// The generated keys of session tickets; an older process sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket_keys: Option<InheritedTicketKeys>,
     /// If the old process is ready, the new one must become ready before it takes over.
     #[serde(rename = "ready")]
     pub parent_is_ready: bool,

@@ -22,6 +22,7 @@ use super::channel::Channel;
 use super::{
     ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT, STEP_TIMEOUT,
 };
+use crate::edge::session_tickets::GeneratedTicketKeys;
 use crate::edge::sockets::ListenSocket;
 use crate::server::pid_file::PidFile;
 use crate::server::systemd;
@@ -63,6 +64,7 @@ pub struct HandoverParent {
     balancer: Arc<Balancer>,
     program: CurrentProgram,
     affinity_key: Vec<u8>,
+    ticket_keys: Arc<GeneratedTicketKeys>,
     pid_file: Option<PidFile>,
     /// Duplicates of the listening sockets.
     sockets: Mutex<Vec<ListenSocket>>,
@@ -79,6 +81,7 @@ impl HandoverParent {
     pub fn new<'a>(
         balancer: Arc<Balancer>,
         affinity_key: Vec<u8>,
+        ticket_keys: Arc<GeneratedTicketKeys>,
         pid_file: Option<PidFile>,
         sockets: impl IntoIterator<Item = &'a ListenSocket>,
     ) -> std::io::Result<Self> {
@@ -90,6 +93,7 @@ impl HandoverParent {
             balancer,
             program: CurrentProgram::current()?,
             affinity_key,
+            ticket_keys,
             pid_file,
             sockets: Mutex::new(sockets),
             child: Mutex::default(),
@@ -224,6 +228,7 @@ impl HandoverParent {
             HandoverOffer {
                 sockets: sockets.iter().map(|socket| socket.address).collect(),
                 affinity_key: self.affinity_key.clone(),
+                ticket_keys: Some(self.ticket_keys.inheritance()),
                 parent_is_ready: self.balancer.is_ready(),
             }
         };

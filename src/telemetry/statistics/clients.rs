@@ -19,6 +19,8 @@ pub struct ClientStatistics {
     pub over_in_flight: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: AtomicU64,
+    /// Connections of proxies closed because of their PROXY header.
+    pub proxy_headers_failed: AtomicU64,
     /// Connections closed, and HTTP/2 streams reset, because the client took too long.
     pub too_slow: AtomicU64,
 }

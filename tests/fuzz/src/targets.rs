@@ -21,6 +21,7 @@ use domino_icm::domain::directory::{
     FoldBuffer, ReplicaId, fold_plain_path, fold_url_path, percent_encode_path,
 };
 use domino_icm::domain::url::{self, UnsafeCommands};
+use domino_icm::edge::proxy_protocol as proxy_header;
 
 #[path = "gate.rs"]
 mod gate_streams;
@@ -35,7 +36,7 @@ pub use response_streams::response;
 /// The name of a target in `corpus/` and on the command line, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 13] = [
     ("config", config),
     ("url", url),
     ("cookies", cookies),
@@ -47,8 +48,27 @@ pub const ALL: [Target; 12] = [
     ("companion", companion),
     ("gate", gate),
     ("http2", http2),
+    ("proxy_protocol", proxy_protocol),
     ("response", response),
 ];
+
+/// The PROXY header of a proxy in front: it ends at the same byte however much of it has arrived, and a whole one names a
+/// client, nobody, or is refused.
+pub fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_header::header_length(data);
+    for end in 0..data.len() {
+        match (proxy_header::header_length(&data[..end]), &whole) {
+            (Ok(None), _) | (Err(_), Err(_)) => {}
+            (Ok(Some(early)), Ok(Some(length))) => assert_eq!(early, *length),
+            (early, _) => panic!("{early:?} after {end} bytes, then {whole:?}"),
+        }
+    }
+    if let Ok(Some(length)) = whole
+        && let Some(header) = data.get(..length)
+    {
+        let _ = proxy_header::client_address(header);
+    }
+}
 
 /// A machine on which every file is a secret and every name resolves.
 struct FakeMachine;

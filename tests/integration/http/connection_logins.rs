@@ -100,6 +100,38 @@ fn a_user_who_logs_in_by_ntlm_shares_the_connection_with_nobody() {
     }
 }
 
+/// A message as a client sends it: type 1 without a user, type 3 with one.
+fn message(kind: u8, user: &str) -> String {
+    let mut message = b"NTLMSSP\0".to_vec();
+    message.extend([kind, 0, 0, 0]);
+    message.resize(36, 0);
+    message.extend(u16::try_from(user.len()).unwrap().to_le_bytes());
+    message.extend([0, 0, 48, 0, 0, 0, 0, 0, 0, 0]);
+    message.extend(user.as_bytes());
+    format!("NTLM {}", STANDARD.encode(message))
+}
+
+#[test]
+fn two_proxies_that_name_the_same_address_and_port_do_not_share_a_login() {
+    let servers = [ntlm_server(), ntlm_server()];
+    let mut config = ScriptedServer::config_of(&servers);
+    set(&mut config, "listeners.0.proxy_protocol", "{ from: [127.0.0.1] }");
+    let icm = Icm::start(config);
+    // As from two networks with the same private addresses.
+    let client = || icm.client().begin_with(b"PROXY TCP4 10.0.0.7 10.0.0.1 51234 80\r\n");
+    let (mut jane, mut other) = (client(), client());
+    assert_eq!(other.get("/free.nsf").text(), "user=Anonymous");
+    for (kind, status) in [(1, 401), (3, 200)] {
+        let answer = jane.get_with("/mail.nsf", &[("Authorization", &message(kind, "jane"))]);
+        assert_eq!(answer.status, status, "{}", answer.head);
+    }
+    for _ in 0..4 {
+        assert_eq!(other.get("/free.nsf").text(), "user=Anonymous");
+        assert_eq!(client().get("/free.nsf").text(), "user=Anonymous");
+        assert_eq!(jane.get("/free.nsf").text(), "user=jane");
+    }
+}
+
 #[test]
 fn many_users_at_once_log_in_by_ntlm_beside_others_who_do_not() {
     let (_servers, icm) = two_servers();

@@ -35,6 +35,8 @@ pub struct Client {
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
     tls: Option<(Arc<rustls::ClientConfig>, String)>,
+    /// Sent first on each connection, before TLS.
+    preamble: Vec<u8>,
     stream: Option<Box<dyn Stream>>,
     buffer: Vec<u8>,
 }
@@ -48,9 +50,16 @@ impl Client {
             timeout: Duration::from_secs(20),
             headers: Vec::new(),
             tls: None,
+            preamble: Vec::new(),
             stream: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// With these bytes at the beginning of each connection, before TLS.
+    pub fn begin_with(mut self, preamble: &[u8]) -> Client {
+        self.preamble = preamble.to_vec();
+        self
     }
 
     /// A client with TLS that trusts the authorities in this PEM file.
@@ -85,10 +94,11 @@ impl Client {
         }
         self.buffer.clear();
         let connected = TcpStream::connect_timeout(&self.address, self.timeout);
-        let stream = connected.map_err(|e| Failure::Connect(e.to_string()))?;
+        let mut stream = connected.map_err(|e| Failure::Connect(e.to_string()))?;
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(self.timeout));
         let _ = stream.set_write_timeout(Some(self.timeout));
+        stream.write_all(&self.preamble).map_err(|_| Failure::Reset)?;
         self.stream = Some(match &self.tls {
             None => Box::new(stream),
             Some((config, name)) => {

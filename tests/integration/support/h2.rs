@@ -66,13 +66,19 @@ pub struct H2 {
 impl H2 {
     /// Connects, and exchanges settings.
     pub fn connect(address: SocketAddr, name: &str, ca_file: &Path) -> H2 {
+        H2::connect_after(b"", address, name, ca_file)
+    }
+
+    /// [`H2::connect`] with these bytes before TLS.
+    pub fn connect_after(preamble: &[u8], address: SocketAddr, name: &str, ca_file: &Path) -> H2 {
         let mut config = super::client::tls_config(ca_file);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let server = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let connection = rustls::ClientConnection::new(Arc::new(config), server).unwrap();
-        let tcp = TcpStream::connect(address).unwrap();
+        let mut tcp = TcpStream::connect(address).unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        tcp.write_all(preamble).unwrap();
         let mut h2 = H2 { stream: rustls::StreamOwned::new(connection, tcp), next: 1 };
         h2.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         h2.frame(SETTINGS, 0, 0, &[]);

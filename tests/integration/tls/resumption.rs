@@ -12,7 +12,7 @@ const REQUEST: &str = "GET /fast HTTP/1.1\r\nHost: localhost\r\nConnection: clos
 
 /// What `openssl s_client` says. It sends a request, so that it reads on until the server closes: tickets of TLS 1.3
 /// come behind the handshake.
-fn s_client(acme: &Acme, address: SocketAddr, arguments: &[&str]) -> String {
+pub(super) fn s_client(acme: &Acme, address: SocketAddr, arguments: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-connect", &address.to_string(), "-servername", "localhost"])
         .args(["-verify_return_error", "-ign_eof", "-CAfile"])
@@ -28,12 +28,12 @@ fn s_client(acme: &Acme, address: SocketAddr, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
 }
 
-fn count(text: &str, word: &str) -> usize {
+pub(super) fn count(text: &str, word: &str) -> usize {
     text.lines().filter(|line| line.starts_with(word)).count()
 }
 
 /// The session that this client had before, in its file, was taken up again, and the request answered.
-fn resumes(acme: &Acme, address: SocketAddr, version: &str, file: &Path) -> bool {
+pub(super) fn resumes(acme: &Acme, address: SocketAddr, version: &str, file: &Path) -> bool {
     let file = file.to_str().unwrap();
     let said = s_client(acme, address, &[version, "-sess_in", file]);
     assert!(said.contains("HTTP/1.1 200"), "{said}");
@@ -42,7 +42,7 @@ fn resumes(acme: &Acme, address: SocketAddr, version: &str, file: &Path) -> bool
     reused == 1
 }
 
-fn remember(acme: &Acme, address: SocketAddr, version: &str, file: &Path) {
+pub(super) fn remember(acme: &Acme, address: SocketAddr, version: &str, file: &Path) {
     let said = s_client(acme, address, &[version, "-sess_out", file.to_str().unwrap()]);
     assert!(count(&said, "New, TLSv1.") == 1 && said.contains("HTTP/1.1 200"), "{said}");
 }
