@@ -32,6 +32,7 @@ for job; do
         need openssl openssl "TLS sessions are resumed with its client"
         want chromium chromium "pages are tested in a browser"
         want chromedriver chromium-driver "pages are tested in a browser"
+        want caddy caddy "certificates are ordered from its ACME server"
         # Debian installs it in a folder that is only in root's PATH.
         has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
         ;;

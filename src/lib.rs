@@ -21,6 +21,9 @@ pub(crate) mod pages;
 /// Reads from Domino: views, Server documents, probes, availability.
 pub mod discovery;
 
+/// Certificates from an ACME server: orders, pending challenges, files, and the certificates of a followed ICM.
+pub(crate) mod acme;
+
 /// The running state: an immutable snapshot behind one pointer, replaced by a reload.
 pub mod state;
 

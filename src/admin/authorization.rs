@@ -11,6 +11,7 @@
 //! - Ours are `localhost`, loopback addresses, the configured address, the local address of the connection, the host name of
 //!   this machine, and the names in the certificate of the listener. A name that merely resolves to this machine is not
 //!   ours, because DNS rebinding uses exactly that.
+//! - Private keys need the token and TLS (or loopback), wherever the listener is.
 //! - A page of another origin cannot act, not even with the login cookie of the status page.
 
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ pub enum Access {
     Read,
     /// The token wherever one is set, one of our Hosts, and no other origin.
     Modify,
+    /// The bearer token over TLS or loopback, even where no token is set; never the cookie of a browser.
+    PrivateKeys,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,7 @@ pub fn authorize(access: Access, request: &AdminRequest) -> Result<(), AdminRepl
             TokenStatus::Bearer | TokenStatus::Cookie => Ok(()),
             TokenStatus::NotConfigured | TokenStatus::Invalid => Err(AdminReply::unauthorised()),
         },
+        Access::PrivateKeys => authorize_private_keys(request, configured),
         Access::Modify => {
             check_host(request, configured)?;
             let token_status = TokenStatus::of_request(request);
@@ -118,6 +122,24 @@ pub fn authorize(access: Access, request: &AdminRequest) -> Result<(), AdminRepl
             }
         }
     }
+}
+
+/// # Errors
+/// The reply to a request that must not see private keys.
+fn authorize_private_keys(request: &AdminRequest, configured: IpAddr) -> Result<(), AdminReply> {
+    let forbidden = |message: &str| Err(AdminReply::error(StatusCode::FORBIDDEN, "private_keys", message));
+    check_host(request, configured)?;
+    match TokenStatus::of_request(request) {
+        TokenStatus::Bearer => {}
+        TokenStatus::NotConfigured => {
+            return forbidden("private keys are given only for a token: set admin.token_file");
+        }
+        TokenStatus::Cookie | TokenStatus::Invalid => return Err(AdminReply::unauthorised()),
+    }
+    if request.tls || request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        return Ok(());
+    }
+    forbidden("private keys are given only over TLS or to loopback: set admin.tls")
 }
 
 fn check_host(request: &AdminRequest, configured: IpAddr) -> Result<(), AdminReply> {

@@ -1,6 +1,7 @@
 //! The admin listener: status page, JSON, Prometheus metrics, and the actions `restrict` and `release`. [`routes`] is the
 //! table of all routes, [`authorization`] decides who may use them.
 
+mod acme;
 pub mod authorization;
 mod cache;
 pub mod databases;

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::authorization::{self, Access};
 use super::reply::{AdminReply, TEXT};
 use super::token_failures::TokenFailures;
-use super::{AdminRequest, cache, databases, login, page, queries, restrict, status};
+use super::{AdminRequest, acme, cache, databases, login, page, queries, restrict, status};
 use crate::admin::metrics;
 use crate::follow;
 use crate::insight::explain::{ExplainRequest, explain};
@@ -72,6 +72,8 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/config", Access::Modify, |request| {
         AdminReply::text(follow::YAML_MEDIA_TYPE, follow::render_document(&request.balancer))
     }),
+    get("/acme/certificates", Access::PrivateKeys, acme::certificates).blocking(),
+    get("/acme/challenges", Access::PrivateKeys, acme::challenges),
     get("/databases", Access::Read, databases::handle).blocking(),
     get("/explain", Access::Read, explanation),
     get("/audit", Access::Read, queries::audit_report).blocking(),

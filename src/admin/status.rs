@@ -76,6 +76,7 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
             "failovers": count.sum(|c| &c.failovers),
             "in_flight": count.in_flight.load(Relaxed),
         },
+        "acme": acme(balancer),
         "restrictions_kept": snapshot.settings.state_dir.is_some(),
         "clusters": clusters,
         "upgrade": balancer.upgrade.status(),
@@ -87,6 +88,30 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
         },
         "events": events,
     })
+}
+
+/// The hosts with certificates from ACME, without keys.
+fn acme(balancer: &Balancer) -> Value {
+    let snapshot = balancer.snapshot();
+    let leader = balancer.acme.leader();
+    let now = clock::unix_secs();
+    let milliseconds = |seconds: u64| seconds.saturating_mul(1_000);
+    let hosts = snapshot.settings.acme_hosts().into_iter().map(|(host, settings)| {
+        let certificate = balancer.acme.certificate(host);
+        let record = balancer.acme.record(host);
+        let from = leader.as_ref().map_or_else(|| settings.directory.clone(), |leader| leader.origin());
+        let error = leader.as_ref().map_or(record.error, |_| balancer.acme.leader_error.lock().clone());
+        json!({
+            "host": host,
+            "from": from,
+            "expires_at": certificate.as_ref().map(|one| milliseconds(one.validity.not_after)),
+            "next_order_at": leader.is_none().then(|| milliseconds(balancer.acme.next_order(host, &settings.directory, now))),
+            "failures": record.failures,
+            "error": error,
+            "challenge": record.challenge,
+        })
+    });
+    hosts.collect()
 }
 
 fn cluster(cluster: &Cluster) -> Value {

@@ -15,7 +15,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::acme::record::OrderRecords;
+use crate::acme::storage::AcmeFolder;
 use crate::config::settings::{HostPattern, Listener, Settings};
+use crate::server::acme_orders::time;
 
 const EXPIRY_WARNING_DAYS: i64 = 30;
 const SECONDS_PER_DAY: i64 = 24 * 3600;
@@ -25,7 +28,9 @@ pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
     let mut out = Vec::new();
     for listener in &settings.listeners {
         let leaves = leaf_certificates(listener);
-        if leaves.is_empty() {
+        let acme = listener.tls.iter().filter_map(|tls| tls.acme.as_ref()).flat_map(|acme| &acme.hosts);
+        let acme: Vec<&String> = acme.collect();
+        if leaves.is_empty() && acme.is_empty() {
             continue;
         }
         for cluster in &settings.clusters {
@@ -34,7 +39,9 @@ pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
                     HostPattern::Exact(name) => (name.clone(), name.clone()),
                     HostPattern::Wildcard(suffix) => (format!("*{suffix}"), format!("any{suffix}")),
                 };
-                if !leaves.iter().any(|leaf| covers_name(leaf, &name)) {
+                let is_covered = acme.iter().any(|host| host.eq_ignore_ascii_case(&name))
+                    || leaves.iter().any(|leaf| covers_name(leaf, &name));
+                if !is_covered {
                     out.push(format!(
                         "{}: no certificate of the listener {} is for {shown}, browsers will reject it",
                         cluster.name, listener.address
@@ -44,6 +51,48 @@ pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
         }
     }
     out
+}
+
+/// What ACME has for each host and will do next; the second value is a warning.
+pub fn acme_certificates(settings: &Settings) -> (Vec<String>, Vec<String>) {
+    let (mut facts, mut warnings) = (Vec::new(), Vec::new());
+    let Some(folder) = settings.state_dir.as_deref().map(AcmeFolder::new) else { return (facts, warnings) };
+    let hosts = settings.acme_hosts();
+    let records = if hosts.is_empty() { OrderRecords::new() } else { folder.load_records() };
+    let now = crate::util::clock::unix_secs();
+    for (host, acme) in hosts {
+        let from = match &settings.follow {
+            Some(follow) => format!("from {}", follow.url.origin()),
+            None => {
+                let challenges: Vec<_> = acme.challenges.iter().map(|challenge| challenge.as_str()).collect();
+                format!("from {} by {}", acme.directory, challenges.join(" or "))
+            }
+        };
+        let record = records.get(host).cloned().unwrap_or_default();
+        match folder.load_certificate(host) {
+            Ok(Some(one)) if one.validity.not_after < now => {
+                warnings.push(format!(
+                    "acme: {host}: the certificate has expired on {}",
+                    time(one.validity.not_after)
+                ));
+            }
+            Ok(Some(one)) => facts.push(format!(
+                "acme: {host}: certificate valid until {}, renewed {from} from {} on",
+                time(one.validity.not_after),
+                time(one.renewal())
+            )),
+            Ok(None) => facts.push(format!("acme: {host}: no certificate yet, ordered {from} by `icm run`")),
+            Err(error) => warnings.push(format!("acme: {error}")),
+        }
+        if !record.error.is_empty() && settings.follow.is_none() {
+            warnings.push(format!(
+                "acme: {host}: the last order failed: {}; the next one is not before {}",
+                record.error,
+                time(record.paused_until)
+            ));
+        }
+    }
+    (facts, warnings)
 }
 
 fn leaf_certificates(listener: &Listener) -> Vec<CertificateDer<'static>> {

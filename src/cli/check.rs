@@ -92,7 +92,8 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let without_position =
         |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered_host_names(&settings).into_iter().map(without_position));
-    let mut read_facts = Vec::new();
+    let (mut read_facts, acme_warnings) = certificates::acme_certificates(&settings);
+    warnings.extend(acme_warnings.into_iter().map(without_position));
     let descriptors = descriptors::hard_limit();
     let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));
     warnings.extend(shortage.map(without_position));

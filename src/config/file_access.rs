@@ -24,11 +24,14 @@ pub const CATCH_UP_COPY: &str = "catch-up.json.copy";
 /// Outages that could not be read are moved here.
 pub const CATCH_UP_DAMAGED: &str = "catch-up.json.damaged";
 
+/// Account, certificates and keys from ACME, a directory below `state_dir`.
+pub const ACME_DIR: &str = "acme";
+
 /// The progress of `icm maintain`, a directory below `state_dir`.
 pub const MAINTENANCE_DIR: &str = "maintenance";
 
 /// The files that this ICM keeps in its `state_dir`.
-const STATE_FILES: [&str; 8] = [
+const STATE_FILES: [&str; 9] = [
     AFFINITY_KEY,
     RESTRICTIONS,
     RESTRICTIONS_COPY,
@@ -36,6 +39,7 @@ const STATE_FILES: [&str; 8] = [
     CATCH_UP,
     CATCH_UP_COPY,
     CATCH_UP_DAMAGED,
+    ACME_DIR,
     MAINTENANCE_DIR,
 ];
 

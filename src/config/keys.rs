@@ -73,11 +73,22 @@ pub(super) const LISTENER: Section = Section::new(
 pub(super) const PROXY_PROTOCOL: Section = Section::new("listeners[].proxy_protocol", &["from"]);
 pub(super) const LISTENER_TLS: Section = Section::new(
     "listeners[].tls",
-    &["certificates", "h2", "client_certificates", "min_version", "ciphers", "curves", "ticket_key_file"],
+    &[
+        "certificates",
+        "acme",
+        "h2",
+        "client_certificates",
+        "min_version",
+        "ciphers",
+        "curves",
+        "ticket_key_file",
+    ],
 );
 pub(super) const CLIENT_CERTIFICATES: Section =
     Section::new("listeners[].tls.client_certificates", &["ca_file", "mode"]);
 pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
+pub(super) const ACME: Section =
+    Section::new("listeners[].tls.acme", &["email", "directory", "ca_file", "hosts", "challenges"]);
 pub(super) const LIMITS: Section = Section::new(
     "limits",
     &[
@@ -255,6 +266,7 @@ pub(super) const ALL: &[Section] = &[
     LISTENER_TLS,
     CLIENT_CERTIFICATES,
     CERTIFICATE,
+    ACME,
     LIMITS,
     PER_CLIENT,
     ADMIN,

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod acme;
 mod auth;
 mod availability;
 mod cache;
@@ -191,7 +192,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     }
     let pingora::PingoraSettings { server_conf, pid_file, upstream_ca } =
         pingora::settings(&top.get("pingora"));
-    let listeners = top::listeners(&top.get("listeners"));
+    let mut listeners = top::listeners(&top.get("listeners"));
     let admin = top::admin(&top.get("admin"));
     let statpub = top::statpub(&top.get("statpub"));
     top::check_addresses(&top, &listeners, &admin, statpub.as_ref());
@@ -199,6 +200,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
     let state_dir = top.get("state_dir").state_dir();
     let mut follow = top::follow(&follow_item, state_dir.clone());
+    acme::cross_check(&top, &mut listeners, state_dir.as_deref(), follow.as_ref());
     let clusters = if !follow_item.is_present() || clusters_item.value.is_some() {
         cluster::clusters(&clusters_item)
     } else {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::acme;
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
@@ -86,7 +87,8 @@ fn proxy_protocol(item: &Item<'_>) -> Vec<IpNet> {
 
 fn listener_tls(item: &Item<'_>) -> ListenerTls {
     let map = item.map(keys::LISTENER_TLS);
-    let list = map.required("certificates");
+    // An empty list is an error even beside `acme`, so that a forgotten entry is noticed.
+    let list = if map.has("acme") { map.get("certificates") } else { map.required("certificates") };
     let pairs = list.one_or_more();
     if pairs.is_empty() && list.value.is_some() {
         list.error_at_key(
@@ -97,6 +99,7 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
         pairs.iter().filter_map(|p| tls::certificate(&p.map(keys::CERTIFICATE))).collect();
     ListenerTls {
         certificates,
+        acme: acme::acme(&map.get("acme")),
         h2: map.get("h2").boolean().unwrap_or(true),
         client_certificates: tls::client_certificates(&map.get("client_certificates")),
         protocol: tls_protocol::protocol(&map),

@@ -20,6 +20,7 @@ use pingora::services::Service;
 use pingora_runtime::current_handle;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::acme_hello;
 use super::admission::{Admission, Arrival};
 use super::client_stream::ClientStream;
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
@@ -235,6 +236,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
                 }
             }
         }
+        if tls.is_some()
+            && matches!(self.limit, ConnectionLimit::Configured)
+            && let Some(leader) = self.balancer.acme.leader()
+        {
+            let timeout = self.limits().handshake_timeout;
+            // Boxed, so that a connection does not keep the buffer.
+            let hello = Box::pin(acme_hello::prepare(&self.balancer.acme, &leader, &socket, timeout));
+            if !hello.await {
+                return self.handshake_failed(origin.client, "timeout");
+            }
+        }
         let tcp = ClientTcp::new(socket, origin, Some(permit), Some(Arc::clone(&self.context.logins)));
         let written = tcp.write_counter();
         let Some(tls) = tls else { return self.http1(tcp, written, shutdown).await };
@@ -245,10 +257,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
             Ok(Err(error)) => return self.handshake_failed(origin.client, &error.to_string()),
             Err(_) => return self.handshake_failed(origin.client, "timeout"),
         };
-        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            self.http2(stream, written, shutdown).await;
-        } else {
-            self.http1(stream, written, shutdown).await;
+        match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => self.http2(stream, written, shutdown).await,
+            // TLS-ALPN-01: the handshake was the answer.
+            Some(ALPN::Custom(_)) => {}
+            _ => self.http1(stream, written, shutdown).await,
         }
     }
 

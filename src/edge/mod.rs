@@ -8,6 +8,8 @@
 //! `http2_input` adds fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum
 //! rates of both. The edge knows no cluster.
 
+pub(crate) mod acme_hello;
+mod acme_store;
 mod admission;
 pub(crate) mod client_certificate;
 mod client_stream;

@@ -191,9 +191,10 @@ const UNREAD: [&str; 27] = [
 ];
 
 /// Names that sources mention for another reason than to read, change or drop a field of a plain request.
-const MENTIONED: [(&str, &str); 7] = [
+const MENTIONED: [(&str, &str); 8] = [
     // Fields of responses.
     ("local_reply.rs", "cache-control"),
+    ("local_reply.rs", "content-type"),
     ("response_head.rs", "cache-control"),
     ("response_head.rs", "content-type"),
     ("response_headers.rs", "content-type"),

@@ -15,7 +15,11 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::acme_store::{AcmeChoice, AcmeStore};
 use super::session_tickets::Resumption;
+use crate::acme::AcmeState;
+use crate::acme::challenges::ACME_ALPN;
+use crate::acme::storage::AcmeFolder;
 use crate::config::Settings;
 use crate::config::settings::{
     CertificateFiles, ClientCertificateMode, ClientCertificates, ListenerTls, TlsProtocol, TlsVersion,
@@ -33,16 +37,20 @@ pub enum TlsError {
 
 /// The certificates of one listener.
 #[derive(Debug)]
-pub struct CertificateStore(ArcSwap<Vec<Arc<CertifiedKey>>>);
+pub struct CertificateStore {
+    files: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    acme: Option<AcmeStore>,
+}
 
 impl CertificateStore {
-    fn read(files: &[CertificateFiles]) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self(ArcSwap::from_pointee(read_certificates(files)?))))
+    fn read(files: &[CertificateFiles], acme: Option<AcmeStore>) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { files: ArcSwap::from_pointee(read_certificates(files)?), acme }))
     }
 
     #[must_use]
     pub fn covers_name(&self, name: &str) -> bool {
-        ServerName::try_from(name).is_ok_and(|name| self.0.load().iter().any(|key| matches_name(key, &name)))
+        ServerName::try_from(name)
+            .is_ok_and(|name| self.files.load().iter().any(|key| matches_name(key, &name)))
     }
 }
 
@@ -58,17 +66,33 @@ pub struct Certificates {
 pub struct CertificateRenewal(Vec<(Arc<CertificateStore>, Vec<Arc<CertifiedKey>>)>);
 
 impl Certificates {
-    /// Reads every certificate that the settings name.
+    /// Reads every certificate that the settings name, and takes those from ACME that there are.
     ///
     /// # Errors
     /// When a file cannot be read, or a key does not match its certificate.
-    pub fn load(settings: &Settings) -> Result<Self, TlsError> {
+    pub fn load(settings: &Settings, acme: &Arc<AcmeState>) -> Result<Self, TlsError> {
         let listeners = settings.listeners.iter().filter_map(|listener| {
             let tls = listener.tls.as_ref()?;
-            Some(CertificateStore::read(&tls.certificates).map(|store| (listener.address, store)))
+            let store = tls.acme.as_ref().map(|_| AcmeStore::new(acme));
+            Some(CertificateStore::read(&tls.certificates, store).map(|store| (listener.address, store)))
         });
-        let admin = settings.admin.tls.as_ref().map(|f| CertificateStore::read(std::slice::from_ref(f)));
-        Ok(Self { listeners: listeners.collect::<Result<_, TlsError>>()?, admin: admin.transpose()? })
+        let admin =
+            settings.admin.tls.as_ref().map(|f| CertificateStore::read(std::slice::from_ref(f), None));
+        let all = Self { listeners: listeners.collect::<Result<_, TlsError>>()?, admin: admin.transpose()? };
+        all.install_acme(settings);
+        Ok(all)
+    }
+
+    /// Gives each listener the certificates from ACME for the hosts that it has in these settings. Takes effect with the
+    /// next handshake.
+    pub fn install_acme(&self, settings: &Settings) {
+        for (address, store) in &self.listeners {
+            let listener = settings.listeners.iter().find(|listener| listener.address == *address);
+            let acme = listener.and_then(|listener| listener.tls.as_ref()?.acme.as_ref());
+            if let (Some(store), Some(acme)) = (&store.acme, acme) {
+                store.install(&acme.hosts);
+            }
+        }
     }
 
     #[must_use]
@@ -86,11 +110,23 @@ impl Certificates {
     pub fn publish_expiry(&self, settings: &Settings, statistics: &Statistics) {
         let mut all = Vec::new();
         for (address, store, files) in self.with_files(settings) {
-            for (key, file) in store.0.load().iter().zip(files) {
+            for (key, file) in store.files.load().iter().zip(files) {
                 all.extend(not_after(key).map(|expires_unix_secs| CertificateExpiry {
                     listener: address.to_string(),
                     file: file.cert.display().to_string(),
                     expires_unix_secs,
+                }));
+            }
+            let folder = settings.state_dir.as_deref().map(AcmeFolder::new);
+            for (host, key) in store.acme.iter().flat_map(AcmeStore::installed) {
+                all.extend(not_after(&key).map(|expires_unix_secs| {
+                    CertificateExpiry {
+                        listener: address.to_string(),
+                        file: folder
+                            .as_ref()
+                            .map_or(host.clone(), |f| f.certificate_file(&host).display().to_string()),
+                        expires_unix_secs,
+                    }
                 }));
             }
         }
@@ -127,7 +163,7 @@ impl CertificateRenewal {
     /// Takes effect with the next handshake.
     pub fn install(self) {
         for (store, certificates) in self.0 {
-            store.0.store(Arc::new(certificates));
+            store.files.store(Arc::new(certificates));
         }
     }
 }
@@ -156,12 +192,17 @@ fn not_after(key: &CertifiedKey) -> Option<i64> {
 
 impl ResolvesServerCert for CertificateStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let all = self.0.load();
+        match self.acme.as_ref().map(|acme| acme.resolve(&hello)) {
+            Some(AcmeChoice::Challenge(certificate)) => return certificate,
+            Some(AcmeChoice::Host(certificate)) => return Some(certificate),
+            Some(AcmeChoice::Other) | None => {}
+        }
+        let all = self.files.load();
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
             .and_then(|name| all.iter().find(|key| matches_name(key, &name)));
-        named.or_else(|| all.first()).cloned()
+        named.or_else(|| all.first()).cloned().or_else(|| self.acme.as_ref()?.first())
     }
 }
 
@@ -183,8 +224,11 @@ pub fn listener_config(
         Some(settings) => client_verifier(settings)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
-    let protocols: &[&[u8]] = if tls.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-    let config = server_config(store, Arc::clone(&verifier), protocols, &tls.protocol, resumption)?;
+    let mut protocols: Vec<&[u8]> = if tls.h2 { vec![b"h2", b"http/1.1"] } else { vec![b"http/1.1"] };
+    if tls.acme.is_some() {
+        protocols.push(ACME_ALPN);
+    }
+    let config = server_config(store, Arc::clone(&verifier), &protocols, &tls.protocol, resumption)?;
     Ok((config, verifier))
 }
 

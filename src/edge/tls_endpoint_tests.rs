@@ -52,7 +52,7 @@ fn listeners(dir: &Path, keys: &str) -> [Arc<TlsEndpoint>; 3] {
          clusters: [{{ name: A, directory: {{ source: cldbdir }}, servers: {{ list: [{{ name: W/A, http: 127.0.0.1:1 }}] }} }}]"
     );
     let settings = crate::config::load_text(&dir.join("icm.yaml"), &text).unwrap().settings;
-    let stores = Certificates::load(&settings).unwrap();
+    let stores = Certificates::load(&settings, &Arc::default()).unwrap();
     let generated = Arc::new(GeneratedTicketKeys::new(None));
     let endpoints = TlsEndpoints::load(&settings, &stores, generated).unwrap();
     [8443, 8444, 8445].map(|port| endpoints.for_listener(([127, 0, 0, 1], port).into()).unwrap())

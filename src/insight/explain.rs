@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+use crate::acme::challenges::http_token;
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
 use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
@@ -122,6 +123,10 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         }
     };
     request.add_client_notes(snapshot, &mut explanation.notes);
+    if http_token(target.as_bytes()).is_some() && !snapshot.settings.acme_hosts().is_empty() {
+        let note = "while an ACME order has this token, `icm` answers itself, before it routes the request";
+        explanation.notes.push(note.to_owned());
+    }
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri, request.client) {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
@@ -148,7 +153,12 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.status = Some(200);
         }
         // Routing never returns these.
-        Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}
+        Err(
+            LocalReply::RedirectToHttps(..)
+            | LocalReply::RedirectToServer { .. }
+            | LocalReply::AcmeChallenge(_)
+            | LocalReply::Options,
+        ) => {}
     }
     explanation
 }

@@ -36,6 +36,8 @@ pub enum LocalReply {
         /// The URL on the server.
         location: String,
     },
+    /// The key authorization for an HTTP-01 challenge of ACME.
+    AcmeChallenge(String),
     /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
@@ -55,7 +57,9 @@ impl LocalReply {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
             Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
-            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::Options => None,
+            Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
+                None
+            }
         }
     }
 
@@ -63,6 +67,7 @@ impl LocalReply {
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::RedirectToHttps(..) => Some("https"),
+            Self::AcmeChallenge(_) => Some("acme"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
             _ => None,
@@ -147,6 +152,13 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
         }
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
+        LocalReply::AcmeChallenge(key_authorization) => {
+            let mut head = empty(200)?;
+            head.insert_header(header::CONTENT_LENGTH, key_authorization.len())?;
+            head.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
+            head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+            Ok((head, Bytes::from(key_authorization.clone())))
+        }
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;

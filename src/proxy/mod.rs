@@ -1,6 +1,7 @@
 //! Pingora's hooks in the order of a request. Each one asks the modules beside it; [`crate::domain::select`] alone decides
 //! which server gets the request.
 
+mod acme_challenge;
 mod affinity_cookie;
 mod attempt;
 mod attempt_result;
@@ -164,6 +165,9 @@ impl ProxyHttp for Proxy {
         let listener = client_info::listener_of(&snapshot, session);
         let client = client_info::client_of(session, listener);
         ctx.client = client;
+        if self.balancer.acme.may_answer_challenges() {
+            acme_challenge::prepare(&self.balancer.acme, session).await;
+        }
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
                 routed.certificate = client_info::certificate_of(session, listener);

@@ -12,7 +12,7 @@ use super::ctx::Ctx;
 use super::local_reply::LocalReply;
 use super::route_context::TargetUri;
 use super::routed::Routed;
-use super::{Proxy, authority, http_validation, keep_alive, redirect_mode, route};
+use super::{Proxy, acme_challenge, authority, http_validation, keep_alive, redirect_mode, route};
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::edge::gate::refusal;
 use crate::pages::Problem;
@@ -52,6 +52,9 @@ impl Proxy {
         ignore_interim_responses(session);
         let is_last_hop = http_validation::validate(session.req_header_mut())?;
         http_validation::to_origin_form(session.req_header_mut())?;
+        if self.balancer.acme.may_answer_challenges() {
+            acme_challenge::answer(&self.balancer.acme, session.req_header())?;
+        }
         let authority = authority::of_request(session, client.tls)
             .ok_or(Problem::BadRequest(refusal::HOST_MISSING.reason))?;
         let head = session.req_header();

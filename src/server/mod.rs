@@ -1,6 +1,7 @@
 //! Builds Pingora's services from the settings and runs them until a signal ends them. Everything that can fail at start
 //! fails here, with the address or file in the message.
 
+pub mod acme_orders;
 pub mod affinity_key;
 pub mod descriptors;
 pub mod follow_poller;

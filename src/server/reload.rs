@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::follow_poller;
+use super::acme_orders::AcmeSource;
+use super::{acme_orders, follow_poller};
 use crate::config::settings::{AdminConfig, Listener, ListenerTls};
 use crate::config::{self, Settings};
 use crate::edge::tls::Certificates;
@@ -72,7 +73,9 @@ fn try_reload(
     balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
     tls_renewal.install();
-    certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
+    acme_orders::load_from_state_dir(balancer, AcmeSource::Memory);
+    acme_orders::install(balancer, certificates);
+    balancer.acme.notify_changed();
     if let Some(refetched) = refetched.as_ref().filter(|r| !r.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", refetched.trouble);
         balancer.events.record(log::Level::Error, "follow", None, text);
@@ -85,7 +88,7 @@ fn try_reload(
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     let listener_identity = |s: &Settings| -> Vec<_> {
-        let tls = |t: &ListenerTls| (t.h2, t.client_certificates.clone());
+        let tls = |t: &ListenerTls| (t.h2, t.acme.is_some(), t.client_certificates.clone());
         s.listeners.iter().map(|l| (l.address, l.tls.as_ref().map(tls))).collect()
     };
     let admin = |s: &Settings| (s.admin.address, s.admin.tls.is_some());
@@ -134,11 +137,17 @@ pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
 
 fn effective_listener(old: &Listener, new: &Listener) -> Listener {
     let tls = old.tls.as_ref().map(|before| {
-        let new = new.tls.as_ref().unwrap_or(before);
+        let wanted = new.tls.as_ref().unwrap_or(before);
+        // The protocols of a handshake stay, so that `acme` can neither come nor go.
+        let acme = before.acme.as_ref().map(|acme| wanted.acme.as_ref().unwrap_or(acme));
+        // A listener whose files have given way to `acme` keeps them until the restart.
+        let is_empty = wanted.certificates.is_empty() && acme.is_none();
+        let certificates = if is_empty { &before.certificates } else { &wanted.certificates };
         ListenerTls {
-            certificates: new.certificates.clone(),
-            protocol: new.protocol.clone(),
-            ticket_secrets: new.ticket_secrets.clone(),
+            certificates: certificates.clone(),
+            acme: acme.cloned(),
+            protocol: wanted.protocol.clone(),
+            ticket_secrets: wanted.ticket_secrets.clone(),
             ..before.clone()
         }
     });

@@ -14,11 +14,12 @@ use pingora::services::background::background_service;
 use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
+use super::acme_orders::AcmeSource;
 use super::handover::{HandoverChild, HandoverParent};
 use super::lifecycle::{RunsUntilExit, ShutdownWatcher, Signals};
 use super::pid_file::PidFile;
 use super::supervisor::{ProcessHandover, Supervisor};
-use super::{StartError, affinity_key, follow_poller, statpub};
+use super::{StartError, acme_orders, affinity_key, follow_poller, statpub};
 use crate::admin::AdminService;
 use crate::config::Settings;
 use crate::edge::ListenerContext;
@@ -77,7 +78,8 @@ impl Shared {
             AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
                 .map_err(StartError::AccessLog)?,
         );
-        let certificates = Arc::new(Certificates::load(&settings)?);
+        acme_orders::load_from_state_dir(&balancer, AcmeSource::Memory);
+        let certificates = Arc::new(Certificates::load(&settings, &balancer.acme)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
         let inherited = handover.as_ref().and_then(|handover| handover.ticket_keys.clone());
         let ticket_keys = Arc::new(GeneratedTicketKeys::new(inherited));

@@ -15,6 +15,7 @@ use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backends;
 use tokio::task::AbortHandle;
 
+use super::acme_orders::AcmeOrders;
 use super::follow_poller::{self, FollowPoller, FollowResult};
 use super::handover::{HandoverChild, HandoverParent, PROBING_TIMEOUT};
 use super::lifecycle::Signals;
@@ -321,6 +322,7 @@ impl BackgroundService for Supervisor {
         if must_reload {
             self.reload(systemd_notified).await;
         }
+        let _acme = AcmeOrders::start(&self.balancer, &self.certificates);
         let mut follower = FollowPoller::start(&self.balancer);
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {

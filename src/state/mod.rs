@@ -43,6 +43,7 @@ pub use directory::{DirectoryOrigin, LoadedDirectory};
 use parking_lot::Mutex;
 pub use persistent::PersistentState;
 
+use crate::acme::AcmeState;
 use crate::config::Settings;
 use crate::config::settings::{Directory, FreshnessSource, Server, Servers};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
@@ -97,6 +98,8 @@ pub struct Balancer {
     pub(crate) followed: Mutex<Option<FollowedConfig>>,
     /// Identifies this process, so that an ICM that follows itself is detected.
     pub(crate) instance_id: String,
+    /// Certificates from ACME, and the challenges that requests and handshakes answer.
+    pub(crate) acme: Arc<AcmeState>,
     pub(crate) upgrade: UpgradeTracker,
     /// This process writes the files in `state_dir`: no older process still serves.
     pub(crate) owns_state: AtomicBool,
@@ -138,6 +141,7 @@ impl Balancer {
             }),
             followed: Mutex::default(),
             instance_id: format!("{:032x}", fastrand::u128(..)),
+            acme: Arc::default(),
             upgrade: UpgradeTracker::default(),
             owns_state: AtomicBool::new(true),
             saved_catch_up: Mutex::default(),

@@ -149,6 +149,7 @@ mod simulated_cluster {
 }
 
 mod tls {
+    mod acme_server;
     mod certificates;
     mod client_certificates;
     mod protocol;

@@ -13,7 +13,7 @@ struct System {
 impl System {
     fn new(uid: u32) -> Self {
         let system = Self { programs: tempfile::tempdir().unwrap() };
-        for program in ["cargo", "cc", "openssl", "chromium", "chromedriver", "keepalived"] {
+        for program in ["cargo", "cc", "openssl", "chromium", "chromedriver", "caddy", "keepalived"] {
             system.program(program, "");
         }
         system.program("id", &format!("echo {uid}"));

@@ -49,6 +49,7 @@ pub fn render(balancer: &Balancer) -> String {
     reload(&mut out, balancer);
     followed(&mut out, balancer);
     certificates(&mut out, statistics);
+    acme(&mut out, balancer);
     access_log(&mut out, statistics);
     clusters::render(&mut out, balancer);
     servers::render(&mut out, balancer);
@@ -158,6 +159,13 @@ fn certificates(out: &mut Exposition, statistics: &Statistics) {
     out.gauge("icm_tls_certificate_expiry_timestamp_seconds", "Expiry of the certificate of a listener");
     for one in certificates.iter() {
         out.sample(&[("listener", &one.listener), ("file", &one.file)], one.expires_unix_secs);
+    }
+}
+
+fn acme(out: &mut Exposition, balancer: &Balancer) {
+    out.counter("icm_acme_renewals_total", "Certificates from ACME or from the followed ICM, and failures");
+    for (result, count) in [("success", &balancer.acme.succeeded), ("failure", &balancer.acme.failed)] {
+        out.sample(&[("result", result)], count.load(Relaxed));
     }
 }
 

@@ -124,6 +124,7 @@ function show(status) {
   rebuild($("clusters"), [all, status.you.may_act], () => status.clusters.map((c) => cluster(c, status)));
   status.clusters.forEach((c, n) => $("clusters").children[n].update(c, status, lastMinute));
   events(status);
+  acme(status.acme);
   reload(status.reload);
   announceChanges(status);
   last = status;
@@ -164,6 +165,12 @@ function reload(r) {
     ? [`The configuration of ${clock(r.at)} is only partly in use. ${restart}`]
     : [`The configuration of ${clock(r.at)} was refused; the previous one stays in use.`, el("pre", {}, r.error)]);
   write($("reloaded"), `Configuration ${r.success ? "loaded" : "refused"} ${clock(r.at)}. ${restart}`);
+}
+
+/** The hosts with certificates from ACME. */
+function acme(hosts) {
+  const line = (h) => `${h.host} ${h.expires_at === null ? "has none" : `until ${new Date(h.expires_at).toISOString().slice(0, 10)}`}${h.error ? ` (${h.error})` : ""}`;
+  write($("acme"), hosts.length ? `Certificates: ${hosts.map(line).join("; ")}.` : "");
 }
 
 // ---- clusters and servers

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::file_access::FileAccess;
 
+mod acme;
 mod auth;
 mod cache;
 mod cluster;
@@ -18,6 +19,7 @@ mod routes;
 mod servers;
 mod tls;
 
+pub use acme::*;
 pub use auth::*;
 pub use cache::*;
 pub use cluster::*;
@@ -111,8 +113,10 @@ pub struct Listener {
 /// TLS of a listener. The loader has checked the files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// At least one; the first is for clients without a matching SNI.
+    /// At least one unless `acme` is set; the first is for clients without a matching SNI.
     pub certificates: Vec<CertificateFiles>,
+    /// Hosts with certificates from an ACME server.
+    pub acme: Option<Arc<AcmeSettings>>,
     /// Whether HTTP/2 is offered by ALPN.
     pub h2: bool,
     /// `None`: clients are not asked for a certificate.

@@ -1,5 +1,6 @@
 //! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
+mod acme;
 mod bytes;
 mod client_certificates;
 mod companion;

@@ -61,6 +61,7 @@ pub static FULL_FILES: LazyLock<Virtual> = LazyLock::new(|| {
         .with("/etc/icm/tls/admin-ca.pem", &cert, 0o644)
         .with("/etc/icm/tls/clients.pem", &cert, 0o644)
         .with("/etc/icm/tls/tickets.key", "0123456789abcdef".repeat(4), 0o600)
+        .with("/etc/icm/tls/acme-ca.pem", &cert, 0o644)
         .with("/etc/icm/token", "0123456789abcdef\n", 0o640)
         .with("/etc/icm/connector", "0123456789abcdef\n", 0o640)
         .with("/etc/icm/statpub-token", "fedcba9876543210\r\n", 0o600)

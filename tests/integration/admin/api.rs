@@ -65,6 +65,8 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/status", "?events=3", &[200]),
         ("get", "/status", "?events=many", &[400]),
         ("get", "/config", "", &[200]),
+        ("get", "/acme/certificates", "", &[403]),
+        ("get", "/acme/challenges", "", &[403]),
         ("get", "/databases", "", &[200]),
         ("get", "/databases", "?q=leads&limit=1", &[200]),
         ("get", "/databases", "?q=vacation&scheme=https&cluster=AcmeWeb", &[200]),
