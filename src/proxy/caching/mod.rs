@@ -1,21 +1,17 @@
-//! Pingora's cache for the paths that `cache` lists: which requests use it, and what of a request decides which response it
-//! gets.
+//! Pingora's cache for the paths that `cache` lists: when a request uses it, and what that means for the response.
 //!
 //! It is separate from [`crate::state::response_cache`], which keeps the responses and knows no requests.
 
+mod request;
 mod response;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, PRAGMA, RANGE, VARY};
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
+use http::header::RANGE;
 use pingora::protocols::http::conditional_filter::not_modified_filter;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use pingora_cache::cache_control::CacheControl;
-use pingora_cache::key::HashBinary;
-use pingora_cache::{
-    CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable, VarianceBuilder,
-};
+use pingora_cache::{CacheKey, CachePhase, NoCacheReason, RespCacheable};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -29,10 +25,8 @@ use crate::edge::raw_request;
 use crate::state::cluster_view::{ConnectionKind, UpstreamServer};
 use crate::state::response_cache::CacheKeyParts;
 use crate::telemetry::statistics::CacheResult;
+pub(super) use request::{forced_freshness, variance};
 
-/// A request that wants a newer response than the stored one gets it only if that is older than this. Otherwise one client
-/// that reloads could send all its requests to the servers.
-const MIN_AGE_FOR_RELOAD: Duration = Duration::from_secs(10);
 const X_CACHE: &str = "X-Cache";
 /// The reason in the access log for a response that needed no server.
 const REASON: &str = "cache";
@@ -52,7 +46,7 @@ impl Proxy {
         }
         // A connection with a login has the user's rights without a field that says so.
         let is_login = ctx.login.is_some() || logs_in_by_certificate(routed);
-        if is_login || must_bypass(head) || !session.as_mut().is_body_empty() {
+        if is_login || request::must_bypass(head) || !session.as_mut().is_body_empty() {
             ctx.cache = Some(CacheResult::Bypass);
             return Ok(());
         }
@@ -100,13 +94,6 @@ fn logs_in_by_certificate(routed: &Routed) -> bool {
     routed.certificate.is_some() && routed.view.entries.iter().any(takes_it)
 }
 
-fn must_bypass(head: &RequestHeader) -> bool {
-    head.headers.contains_key(AUTHORIZATION)
-        || raw_request::field_values(head, CACHE_CONTROL.as_str()).any(|value| {
-            value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"no-store"))
-        })
-}
-
 fn result_of(phase: CachePhase) -> CacheResult {
     match phase {
         CachePhase::Hit => CacheResult::Hit,
@@ -126,44 +113,6 @@ pub(super) fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
         target: session.req_header().raw_path(),
     };
     Ok(CacheKey::new(parts.to_bytes(), ""))
-}
-
-/// Which of several responses with the same key a request gets: the values of the fields that `Vary` names.
-pub(super) fn variance(meta: &CacheMeta, request: &RequestHeader) -> Option<HashBinary> {
-    let mut variance = VarianceBuilder::new();
-    for name in response::vary_names(meta.headers().get_all(VARY).iter()) {
-        let Ok(name) = HeaderName::from_bytes(name) else { continue };
-        let lines: Vec<&[u8]> = request.headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-        let mut value = lines.join(&b", "[..]);
-        if name == ACCEPT_ENCODING {
-            // Browsers differ in blanks and case only.
-            value.retain(|byte| *byte != b' ');
-            value.make_ascii_lowercase();
-        }
-        variance.add_owned_name_value(name.as_str().to_owned(), value);
-    }
-    variance.finalize()
-}
-
-/// Whether a request wants the server to confirm the stored response.
-pub(super) fn forced_freshness(request: &RequestHeader, meta: &CacheMeta) -> Option<ForcedFreshness> {
-    let age = meta.age();
-    if age < MIN_AGE_FOR_RELOAD {
-        return None;
-    }
-    let wants_newer = match CacheControl::from_req_headers(request) {
-        Some(control) => {
-            let max_age = control.max_age().ok().flatten();
-            control.no_cache() || max_age.is_some_and(|seconds| age > Duration::from_secs(seconds.into()))
-        }
-        None => request
-            .headers
-            .get(PRAGMA)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache")),
-    };
-    // Without a server the stored response is still better than none.
-    let expired_at = Some(SystemTime::now());
-    wants_newer.then_some(ForcedFreshness::ForceExpiredServeStale { expired_at })
 }
 
 /// Notes that no stored response was found. A request for a part does not fetch the whole.
