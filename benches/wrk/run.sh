@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 
 # What is measured. A case is [tls-]BODY-CONNECTIONS for keep-alive; close-, full-, fullrsa-, resumed-CONNECTIONS for one
 # request a connection: plain, with a full TLS handshake (P-256 or RSA certificate), with a resumed one; or
-# idle-CONNECTIONS for the memory of a process with so many idle connections.
+# idle-CONNECTIONS for the memory of a process with so many idle connections. page-CONNECTIONS, alone, is another load:
+# pages of XPages, with and without cache and compression (page.sh).
 CASES=${CASES:-}
 CONNECTIONS=${CONNECTIONS:-}            # instead of CASES: keep-alive, one case for each number of connections ...
 BODY=${BODY:-}                          # ... with responses of this many bytes (16k means 16384); 1k if not set
@@ -38,6 +39,9 @@ if [ -z "$CASES" ]; then
 fi
 
 here=benches/wrk
+if [[ $CASES =~ ^page-([0-9]+)$ ]]; then
+    CONNECTIONS=${BASH_REMATCH[1]} exec $here/page.sh
+fi
 work=$(mktemp -d)
 declare -A pid=()
 stop() { # stop NAMES...: all of them at once

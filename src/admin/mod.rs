@@ -3,6 +3,7 @@
 
 mod acme;
 pub mod authorization;
+mod cache;
 pub mod databases;
 pub mod login;
 pub mod metrics;

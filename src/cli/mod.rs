@@ -7,6 +7,7 @@ mod output;
 
 mod admin;
 mod audit;
+mod cache;
 mod certificates;
 mod check;
 mod completion;
@@ -94,6 +95,11 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Find single points of failure and mistakes in replicas, paths, marks, ports and the directory.
     Audit(audit::AuditArgs),
+    /// Remove responses from the cache of a running balancer.
+    Cache {
+        #[command(subcommand)]
+        what: cache::CacheCommand,
+    },
     /// Upgrade a running balancer to a new executable without refusing a connection.
     Upgrade(upgrade::UpgradeArgs),
     /// Print a completion script for a shell.
@@ -121,6 +127,7 @@ impl Cli {
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),
+            Command::Cache { what } => cache::run(&what),
             Command::Upgrade(arguments) => upgrade::run(&arguments),
             Command::Completion { shell } => completion::print_completion(shell),
             Command::Man => completion::print_manual(),
@@ -131,8 +138,9 @@ impl Cli {
 fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     // First, because the default action of HUP ends the process.
     let signals = Signals::install()?;
-    let default_filter =
-        "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
+    // Pingora's cache has a line for each client that leaves and each response that is served stale.
+    let default_filter = "info,pingora_core=warn,pingora_proxy=warn,pingora_proxy::proxy_cache=off,\
+         pingora_load_balancing=error,rustls=warn,h2=warn";
     let logger =
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_filter)).build();
     output::install_logger(logger);

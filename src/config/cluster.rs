@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::access;
 use super::availability;
 use super::companion;
+use super::compression;
 use super::directory;
 use super::freshness;
 use super::keys;
@@ -111,6 +112,7 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
+        compression: compression::compression(&map.get("compression")),
         routes: Vec::new(),
         access: access::access(&map.get("access")),
         connector_secret: connector.token(),

@@ -61,6 +61,7 @@ pub(super) const TOP: Section = Section::new(
         "statpub",
         "access_log",
         "proxy",
+        "cache",
         "clusters",
     ],
 );
@@ -119,6 +120,7 @@ pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
 pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);
 pub(super) const PROXY: Section = Section::new("proxy", &["fast_path"]);
+pub(super) const CACHE: Section = Section::new("cache", &["size", "paths", "max_object", "stale"]);
 pub(super) const CLUSTER: Section = Section::new(
     "clusters[]",
     &[
@@ -146,6 +148,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "pools",
         "routes",
         "access",
+        "compression",
     ],
 );
 pub(super) const POOL: Section = Section::new(
@@ -192,6 +195,8 @@ pub(super) const ROUTE_RESPOND: Section = Section::new(
 );
 pub(super) const ROUTE_FILES: Section =
     Section::new("clusters[].routes[].files", &["folder", "index", "content_types"]);
+pub(super) const COMPRESSION: Section =
+    Section::new("clusters[].compression", &["types", "min_size", "algorithms", "with_session_cookies"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
@@ -330,6 +335,7 @@ pub(super) const ALL: &[Section] = &[
     STATPUB,
     ACCESS_LOG,
     PROXY,
+    CACHE,
     CLUSTER,
     POOL,
     ROUTE,
@@ -361,4 +367,5 @@ pub(super) const ALL: &[Section] = &[
     CLUSTER_LIMITS,
     HEADERS,
     HEADERS_TO_SERVER,
+    COMPRESSION,
 ];

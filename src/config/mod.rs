@@ -10,8 +10,10 @@ mod access;
 mod acme;
 mod auth;
 mod availability;
+mod cache;
 mod cluster;
 mod companion;
+mod compression;
 mod directory;
 mod directory_entries;
 mod directory_file;
@@ -237,6 +239,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         statpub,
         access_log,
         fast_path: top::fast_path(&top.get("proxy")),
+        cache: cache::cache(&top.get("cache")),
         clusters,
         clusters_yaml: None,
         follow,

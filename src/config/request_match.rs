@@ -71,7 +71,7 @@ fn values_of<'d>(item: &Item<'d>) -> Vec<Item<'d>> {
     item.one_or_more()
 }
 
-fn path_pattern(text: &str) -> Result<String, ValueError> {
+pub(super) fn path_pattern(text: &str) -> Result<String, ValueError> {
     match text.trim() {
         t if !(t.starts_with('/') || t.starts_with('*')) => {
             Err(ValueError::new(format!("`{t}` is not a path")).hint(format!("write `/{t}`")))

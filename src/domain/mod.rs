@@ -4,7 +4,9 @@
 //! traffic, `explain`, the simulation and the tests.
 
 pub mod affinity;
+pub mod cached_paths;
 pub mod cluster;
+pub mod compression;
 pub mod directory;
 pub mod freshness;
 pub mod login_attempts;

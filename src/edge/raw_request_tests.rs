@@ -191,7 +191,7 @@ const UNREAD: [&str; 27] = [
 ];
 
 /// Names that sources mention for another reason than to read, change or drop a field of a plain request.
-const MENTIONED: [(&str, &str); 9] = [
+const MENTIONED: [(&str, &str); 18] = [
     // Fields of responses.
     ("local_reply.rs", "cache-control"),
     ("static_files.rs", "content-type"),
@@ -199,6 +199,17 @@ const MENTIONED: [(&str, &str); 9] = [
     ("response_head.rs", "cache-control"),
     ("response_head.rs", "content-type"),
     ("response_headers.rs", "content-type"),
+    ("response.rs", "cache-control"),
+    ("response.rs", "content-type"),
+    ("response.rs", "pragma"),
+    // Read by `field_values`, where compression or cache is on, or after the head was completed; tags are restored in every
+    // line that goes to a server.
+    ("compression.rs", "accept-encoding"),
+    ("compression.rs", "if-match"),
+    ("compression.rs", "if-none-match"),
+    ("request.rs", "accept-encoding"),
+    ("request.rs", "cache-control"),
+    ("request.rs", "pragma"),
     // What `Connection` must not name; that of a plain request names no field.
     ("http_validation.rs", "cache-control"),
     ("http_validation.rs", "pragma"),

@@ -16,6 +16,7 @@ use crate::domain::cluster::{Port, SiteName};
 use crate::domain::select::{
     CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
 };
+use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
@@ -56,6 +57,9 @@ pub struct Explanation {
     /// What the rules of `access` decide; `None` without rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<ExplainedAccess>,
+    /// The pattern of `cache.paths` that the path matches: a stored response needs no server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Why this server is chosen.
@@ -221,6 +225,10 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
         crate::domain::url::RequestSafety::Unknown => "unknown",
     };
     explanation.class = Some(class.to_owned());
+    let cache = routed.snapshot.settings.cache.as_ref();
+    let listed = cache.filter(|_| matches!(*method, Method::GET | Method::HEAD));
+    let pattern = listed.and_then(|cache| caching::listed_path(cache, target));
+    explanation.cached_path = pattern.map(|pattern| format!("/{}", pattern.to_text()));
     add_database(explanation, routed);
     if let Some(RouteAction::HomeMail(home)) = routed.route.as_ref().map(|route| &route.action) {
         let agent = &home.agent;

@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use pingora::Error;
+use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, log_record};
 use crate::config::settings::Mode;
 use crate::domain::select::{SelectionOutcome, SelectionReason};
+use crate::telemetry::statistics::CacheResult;
 
 /// Counts a request that a server of another site got, or to which redirect mode sent the browser.
-pub(super) fn count_crossing(ctx: &Ctx) {
+fn count_crossing(ctx: &Ctx) {
     let Some(routed) = ctx.routed.as_ref().filter(|routed| routed.view.has_other_sites) else { return };
     let server = match (&ctx.attempt, ctx.outcome) {
         (Some(attempt), _) => attempt.server,
@@ -29,6 +30,26 @@ pub(super) fn count_crossing(ctx: &Ctx) {
 }
 
 impl Proxy {
+    /// Counts how a request ended.
+    pub(super) fn count_end(&self, e: Option<&Error>, ctx: &Ctx) {
+        let here = self.balancer.statistics.this_thread();
+        if let Some(result) = ctx.cache {
+            here.cache.of(result).fetch_add(1, Relaxed);
+        }
+        if ctx.cache.is_some_and(CacheResult::needs_no_server) {
+            here.successful.fetch_add(1, Relaxed);
+        } else if ctx.routed.is_some() {
+            self.count_outcome(ctx.outcome);
+            count_crossing(ctx);
+        }
+        if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
+            here.receive_errors.fetch_add(1, Relaxed);
+        }
+        if let Some(compression) = &ctx.compression {
+            compression.count(here);
+        }
+    }
+
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
         if let Some(taken) = &ctx.route
             && let Some(requests) = taken.cluster.route_requests.get(taken.route.number)

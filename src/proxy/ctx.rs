@@ -7,6 +7,7 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
+use super::body_compression::BodyCompression;
 use super::client_info::ClientInfo;
 use super::login_limits::UserKey;
 use super::routed::{Routed, TakenRoute};
@@ -16,7 +17,7 @@ use crate::edge::login_connections::ConnectionLogin;
 use crate::edge::pending_responses::PendingResponse;
 use crate::pages::Problem;
 use crate::state::Cluster;
-use crate::telemetry::statistics::InFlightRequest;
+use crate::telemetry::statistics::{CacheResult, InFlightRequest};
 use crate::upstream::tunnel;
 
 /// Pingora passes it to every hook. Dropping it ends everything that is still counted.
@@ -53,6 +54,10 @@ pub struct Ctx {
     pub response_bytes: u64,
     /// The request ID, where the cluster has them.
     pub request_id: Option<HeaderValue>,
+    /// Set while the response's body is compressed for the client.
+    pub compression: Option<Box<BodyCompression>>,
+    /// What the cache did for a request for a cached path; `None` for all others.
+    pub(super) cache: Option<CacheResult>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, unless its page says it.
@@ -108,6 +113,8 @@ impl Ctx {
             body_bytes: 0,
             response_bytes: 0,
             request_id: None,
+            compression: None,
+            cache: None,
             reply_cluster: None,
             reply_reason: None,
             denied_by: None,

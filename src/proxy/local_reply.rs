@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
-use pingora::Result;
+use pingora::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::header_edits::FieldEdits;
 use super::static_files::{FileRequest, FoundFile, OpenFile};
-use super::{Proxy, keep_alive, request_id, static_files};
+use super::{Proxy, error_mapping, keep_alive, request_id, static_files};
 use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::rules::local_url;
@@ -168,6 +168,28 @@ impl Proxy {
             session.write_response_body(Some(pending_responses::track_chunk(&mut None, body)), true).await?;
         }
         Ok(())
+    }
+}
+
+impl Proxy {
+    /// Sends the error page after the last attempt failed, and returns its status; 0 if the client is gone or has the head of
+    /// a response already.
+    pub(super) async fn reply_after_failure(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> u16 {
+        if is_response_begun(session) {
+            return 0;
+        }
+        let target = session.req_header().raw_path();
+        let problem = ctx.problem.take().or_else(|| error_mapping::problem_after_failure(e, ctx, target));
+        let Some(problem) = problem else { return 0 };
+        let status = problem.status();
+        let routed = ctx.routed.as_ref();
+        let snapshot = routed.map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
+        let hsts = routed.filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
+        let reply = LocalReply::Rejected(problem);
+        if let Err(error) = self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await {
+            log::debug!(target: "icm::proxy", "cannot send the {status} page to the client: {error}");
+        }
+        status
     }
 }
 

@@ -7,8 +7,11 @@ mod affinity_cookie;
 mod attempt;
 mod attempt_result;
 mod authority;
+mod body_compression;
+pub(crate) mod caching;
 mod client_info;
 mod client_limits;
+mod compression;
 mod counters;
 mod ctx;
 pub mod database_lookup;
@@ -25,6 +28,7 @@ mod login_form;
 mod login_limits;
 pub mod own_write;
 mod redirect_mode;
+mod request_body;
 mod request_checks;
 mod request_cookies;
 mod request_facts;
@@ -55,14 +59,15 @@ use http::{Version, header};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::edge::coalesce::Coalescer;
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::{pending_responses, raw_request};
-use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::response_head::ResponseHead;
@@ -71,7 +76,6 @@ use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use header_edits::FieldEdits;
-use local_reply::LocalReply;
 use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
@@ -129,6 +133,12 @@ impl Proxy {
             e.set_retry(true);
             return Err(e);
         }
+        // The page of an error is worse than a stored response that is no longer fresh.
+        if status.is_server_error() && session.cache.can_serve_stale_error() {
+            let mut e = Error::new(ErrorType::HTTPStatus(status.as_u16()));
+            e.as_up();
+            return Err(e);
+        }
         if self.balancer.is_draining() {
             // Tells the client not to send another request on this connection.
             keep_alive::close_after_response(session);
@@ -158,7 +168,7 @@ impl ProxyHttp for Proxy {
         Ctx::new()
     }
 
-    /// None: bodies pass unchanged, and Pingora's compression module has a cost even when it is off.
+    /// None: Pingora's compression module has a cost even when it is off, and it cannot be flushed.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Validates and routes the request. One that needs no server is answered here.
@@ -194,6 +204,61 @@ impl ProxyHttp for Proxy {
             routed.cluster.persistent_state.retry_budget.record_request(clock::instant_ms(ctx.started));
         }
         Ok(false)
+    }
+
+    /// Lets requests for listed paths use the cache. All hooks with `cache` in their name are only called for these.
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        self.begin_caching(session, ctx)
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        caching::key(session, ctx)
+    }
+
+    fn cache_miss(&self, session: &mut Session, _ctx: &mut Ctx) {
+        caching::missed(session);
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        _is_fresh: bool,
+        _ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(caching::forced_freshness(session.req_header(), meta))
+    }
+
+    fn response_cache_filter(
+        &self,
+        _session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        Ok(caching::cacheable(head, ctx))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _ctx: &mut Ctx,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        caching::variance(meta, request)
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<bool> {
+        caching::is_not_modified(session.req_header(), head, ctx.routed.as_deref())
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        caching::may_serve_stale(session, ctx, error)
     }
 
     /// Serves a plain request on the fast path, and prepares any other for Pingora's loop.
@@ -264,24 +329,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        // An empty last chunk from an HTTP/2 client would end a chunked body twice
-        // (<https://github.com/cloudflare/pingora/issues/935>).
-        if end && body.as_ref().is_some_and(Bytes::is_empty) {
-            *body = None;
-        }
-        let Some(routed) = &ctx.routed else { return Ok(()) };
-        ctx.body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
-        let limit = routed.cluster.settings.limits.request_body;
-        if limit > 0 && ctx.body_bytes > limit {
-            ctx.problem = Some(Problem::BodyTooLarge);
-            let mut e = Error::new(ErrorType::HTTPStatus(413));
-            e.as_down();
-            return Err(e);
-        }
-        if end {
-            response_deadline::expect_head(ctx);
-        }
-        Ok(())
+        request_body::piece_passes(body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -297,20 +345,24 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.
+    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection. Only
+    /// here the head is the one for the client, wherever it came from.
     async fn response_filter(
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.cache.is_some() {
+            self.note_cache_result(session, head, ctx)?;
+        }
+        compression::begin(session.req_header(), head, ctx)?;
         if session.req_header().version == Version::HTTP_10 {
             head.remove_header(&header::TRANSFER_ENCODING);
         }
         Ok(())
     }
 
-    /// The edge limits the bytes that wait for HTTP/2 clients, so it has to know of them.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -318,7 +370,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        response_body::piece_passes(session, body, end, ctx);
+        response_body::piece_passes(session, body, end, response_body::Flush::EachPiece, ctx)?;
         Ok(None)
     }
 
@@ -336,32 +388,12 @@ impl ProxyHttp for Proxy {
 
     /// The error page, unless the client is gone or has the head of a response already.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if local_reply::is_response_begun(session) {
-            return gone;
-        }
-        let target = session.req_header().raw_path();
-        let problem = ctx.problem.take().or_else(|| error_mapping::problem_after_failure(e, ctx, target));
-        let Some(problem) = problem else { return gone };
-        let error_code = problem.status();
-        let routed = ctx.routed.as_ref();
-        let snapshot = routed.map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
-        let hsts = routed.filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
-        let reply = LocalReply::Rejected(problem);
-        if let Err(error) = self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await {
-            log::debug!(target: "icm::proxy", "cannot send the {error_code} page to the client: {error}");
-        }
+        let error_code = self.reply_after_failure(session, e, ctx).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
-        if ctx.routed.is_some() {
-            self.count_outcome(ctx.outcome);
-            counters::count_crossing(ctx);
-        }
-        if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);
-        }
+        self.count_end(e, ctx);
         let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
         if self.access_log.is_enabled() {

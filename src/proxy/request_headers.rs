@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 
 use super::attempt::Attempt;
 use super::client_info::ClientInfo;
-use super::request_cookies;
 use super::routed::Routed;
+use super::{compression, request_cookies};
 use crate::config::settings::ConnectorHeaders;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
@@ -93,6 +93,9 @@ pub(super) fn to_server(
     }
     if let Some(host) = host_of_server(routed, attempt) {
         request.insert_header(header::HOST, host)?;
+    }
+    if routed.cluster.settings.compression.is_some() {
+        compression::restore_tags(request)?;
     }
     connector_fields(routed, attempt, client, |name, value| request.insert_header(name, header_value(value)?))
 }

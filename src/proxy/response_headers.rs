@@ -19,6 +19,7 @@ use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
 use crate::state::cluster_view::UpstreamServer;
+use crate::telemetry::statistics::CacheResult;
 use crate::upstream::response_head::{ResponseField, ResponseFieldSet, ResponseHead};
 
 /// `Alt-Svc` is about the host and port of the server, which the client does not use.
@@ -60,7 +61,10 @@ pub(super) fn to_client<H: ResponseHead>(
     if routed.is_logout && head.status().as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
-    if routed.cluster.settings.affinity.enabled {
+    // A response that goes to several users has neither a cookie for one of them nor the ID of one request.
+    let is_shared = ctx.cache.is_some_and(|result| result != CacheResult::Bypass)
+        && !fields.present.contains(ResponseField::SetCookie);
+    if routed.cluster.settings.affinity.enabled && !is_shared {
         let response = ResponseContext {
             request,
             tried: &ctx.failover.tried,
@@ -76,7 +80,8 @@ pub(super) fn to_client<H: ResponseHead>(
             write_cookie::write(head, routed, attempt, &response)?;
         }
     }
-    FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)
+    let request_id = ctx.request_id.as_ref().filter(|_| !is_shared);
+    FieldEdits::to_client(routed, request_id).apply_to_response(head)
 }
 
 /// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.

@@ -37,6 +37,8 @@ pub struct Cluster {
     /// The rules of selection, derived from the settings.
     pub selection_policy: select::SelectionPolicy,
     pub(crate) commands: UnsafeCommands,
+    /// Its part of the keys of cached responses: the name, and what of the settings changes responses.
+    pub(crate) cache_key: Box<str>,
     /// Sign and verify the affinity cookie.
     pub affinity_keys: CookieKeys,
     /// Recognises the affinity cookie and the servers' session cookies; nothing with `mode: off`.
@@ -65,6 +67,13 @@ pub struct ViewInputs {
     /// Addresses of the host names that resolve.
     pub addresses: HashMap<HostPort, SocketAddr>,
     pub directory: Arc<LoadedDirectory>,
+}
+
+/// Cached responses have the fields that these settings give them, and the content that the routes lead to. After a change
+/// they are not found any more.
+fn cache_key(settings: &settings::ClusterSettings) -> String {
+    let relevant = format!("{:?} {:?}", settings.headers, settings.routes);
+    format!("{} {:08x}", settings.name, crc32fast::hash(relevant.as_bytes()))
 }
 
 /// Which changes of a new configuration to apply to servers that were known before.
@@ -133,6 +142,7 @@ impl Cluster {
             site: process.site.clone(),
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
+            cache_key: cache_key(&settings).into(),
             affinity_keys: keys,
             cookies,
             denied,

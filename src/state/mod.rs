@@ -23,6 +23,7 @@ pub(crate) mod refresh_state;
 pub(crate) mod release_gate;
 pub(crate) mod replica_readings;
 pub(crate) mod resolve;
+pub(crate) mod response_cache;
 pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;
 pub(crate) mod retry_budget;
@@ -55,6 +56,7 @@ use cluster::{Transitions, ViewInputs};
 use events::Events;
 use host_table::HostTable;
 use preflight::{PreflightProbes, PreflightResults};
+use response_cache::ResponseCache;
 use upgrade::UpgradeTracker;
 
 /// Everything a request needs, immutable.
@@ -91,6 +93,7 @@ pub struct Balancer {
     generated_affinity_key: Vec<u8>,
     pub(crate) events: Events,
     pub(crate) statistics: Arc<Statistics>,
+    pub(crate) response_cache: ResponseCache,
     pub(crate) reload: Mutex<ReloadStatus>,
     /// The configuration taken over from another ICM, if this one follows it.
     pub(crate) followed: Mutex<Option<FollowedConfig>>,
@@ -123,7 +126,10 @@ impl Balancer {
         let persistent_states = Mutex::default();
         let (snapshot, _) =
             build_snapshot(&settings, &persistent_states, None, &generated_affinity_key, None)?;
+        let response_cache = ResponseCache::default();
+        response_cache.resize(settings.cache.as_ref().map_or(0, |cache| cache.size));
         Ok(Self {
+            response_cache,
             snapshot: ArcSwap::from_pointee(snapshot),
             persistent_states,
             generated_affinity_key,
@@ -175,6 +181,7 @@ impl Balancer {
         )?;
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
+        self.response_cache.resize(settings.cache.as_ref().map_or(0, |cache| cache.size));
         let record_all = |cluster: &str, transitions: Transitions| {
             for (server, change) in transitions {
                 self.record_transition(cluster, server.name(), Some(change));

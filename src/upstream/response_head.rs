@@ -15,11 +15,15 @@ use smallvec::SmallVec;
 #[allow(missing_docs, reason = "the names are those of the fields")]
 pub enum ResponseField {
     AltSvc,
+    CacheControl,
     Connection,
+    ContentEncoding,
     ContentLength,
     ContentLocation,
+    ContentRange,
     ContentType,
     Date,
+    ETag,
     KeepAlive,
     Link,
     Location,
@@ -31,6 +35,7 @@ pub enum ResponseField {
     StrictTransportSecurity,
     TransferEncoding,
     Upgrade,
+    Vary,
     WwwAuthenticate,
     XspLocation,
 }
@@ -42,15 +47,20 @@ impl ResponseField {
     #[must_use]
     pub fn of(name: &[u8]) -> Option<Self> {
         let candidates: &[Self] = match name.len() {
-            4 => &[Field::Date, Field::Link],
+            4 => &[Field::Date, Field::ETag, Field::Vary, Field::Link],
             6 => &[Field::Server],
             7 => &[Field::Refresh, Field::AltSvc, Field::Upgrade],
             8 => &[Field::Location],
             10 => &[Field::Connection, Field::SetCookie, Field::KeepAlive],
             12 => &[Field::ContentType],
-            13 => &[Field::XspLocation],
+            13 => &[Field::CacheControl, Field::XspLocation, Field::ContentRange],
             14 => &[Field::ContentLength],
-            16 => &[Field::ContentLocation, Field::WwwAuthenticate, Field::ProxyConnection],
+            16 => &[
+                Field::ContentEncoding,
+                Field::ContentLocation,
+                Field::WwwAuthenticate,
+                Field::ProxyConnection,
+            ],
             17 => &[Field::TransferEncoding],
             18 => &[Field::ProxyAuthenticate],
             25 => &[Field::StrictTransportSecurity],
@@ -64,11 +74,15 @@ impl ResponseField {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AltSvc => "Alt-Svc",
+            Self::CacheControl => "Cache-Control",
             Self::Connection => "Connection",
+            Self::ContentEncoding => "Content-Encoding",
             Self::ContentLength => "Content-Length",
             Self::ContentLocation => "Content-Location",
+            Self::ContentRange => "Content-Range",
             Self::ContentType => "Content-Type",
             Self::Date => "Date",
+            Self::ETag => "ETag",
             Self::KeepAlive => "Keep-Alive",
             Self::Link => "Link",
             Self::Location => "Location",
@@ -80,6 +94,7 @@ impl ResponseField {
             Self::StrictTransportSecurity => "Strict-Transport-Security",
             Self::TransferEncoding => "Transfer-Encoding",
             Self::Upgrade => "Upgrade",
+            Self::Vary => "Vary",
             Self::WwwAuthenticate => "WWW-Authenticate",
             Self::XspLocation => "X-XspLocation",
         }
@@ -90,11 +105,15 @@ impl ResponseField {
     pub const fn header_name(self) -> HeaderName {
         match self {
             Self::AltSvc => header::ALT_SVC,
+            Self::CacheControl => header::CACHE_CONTROL,
             Self::Connection => header::CONNECTION,
+            Self::ContentEncoding => header::CONTENT_ENCODING,
             Self::ContentLength => header::CONTENT_LENGTH,
             Self::ContentLocation => header::CONTENT_LOCATION,
+            Self::ContentRange => header::CONTENT_RANGE,
             Self::ContentType => header::CONTENT_TYPE,
             Self::Date => header::DATE,
+            Self::ETag => header::ETAG,
             Self::KeepAlive => HeaderName::from_static("keep-alive"),
             Self::Link => header::LINK,
             Self::Location => header::LOCATION,
@@ -106,6 +125,7 @@ impl ResponseField {
             Self::StrictTransportSecurity => header::STRICT_TRANSPORT_SECURITY,
             Self::TransferEncoding => header::TRANSFER_ENCODING,
             Self::Upgrade => header::UPGRADE,
+            Self::Vary => header::VARY,
             Self::WwwAuthenticate => header::WWW_AUTHENTICATE,
             Self::XspLocation => HeaderName::from_static("x-xsplocation"),
         }
@@ -291,7 +311,8 @@ impl ResponseHead for ResponseHeader {
 }
 
 /// The number that all elements of all `Content-Length` lines agree on; `None` if there is no such number.
-pub(super) fn single_length<H: ResponseHead>(head: &H) -> Option<u64> {
+#[must_use]
+pub fn single_length<H: ResponseHead>(head: &H) -> Option<u64> {
     let lines = head.all(ResponseField::ContentLength);
     let mut lengths = lines.flat_map(|line| line.split(|b| *b == b',')).map(|element| {
         let digits = element.trim_ascii();
@@ -306,13 +327,17 @@ pub(super) fn single_length<H: ResponseHead>(head: &H) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ALL: [ResponseField; 19] = [
+    const ALL: [ResponseField; 24] = [
         Field::AltSvc,
+        Field::CacheControl,
         Field::Connection,
+        Field::ContentEncoding,
         Field::ContentLength,
         Field::ContentLocation,
+        Field::ContentRange,
         Field::ContentType,
         Field::Date,
+        Field::ETag,
         Field::KeepAlive,
         Field::Link,
         Field::Location,
@@ -324,6 +349,7 @@ mod tests {
         Field::StrictTransportSecurity,
         Field::TransferEncoding,
         Field::Upgrade,
+        Field::Vary,
         Field::WwwAuthenticate,
         Field::XspLocation,
     ];

@@ -7,13 +7,15 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// This many bytes of `0123456789abcdef`, repeated.
     Fill(usize),
+    /// This many bytes that compress about as well as a page.
+    Text(usize),
 }
 
 impl Content {
     pub fn len(&self) -> usize {
         match self {
             Content::Bytes(bytes) => bytes.len(),
-            Content::Fill(n) => *n,
+            Content::Fill(n) | Content::Text(n) => *n,
         }
     }
 
@@ -22,7 +24,18 @@ impl Content {
         match self {
             Content::Bytes(bytes) => out.extend_from_slice(&bytes[at..end]),
             Content::Fill(_) => out.extend((at..end).map(|i| b"0123456789abcdef"[i % 16])),
+            Content::Text(_) => out.extend((at..end).map(text_at)),
         }
+    }
+}
+
+/// A byte of lines that are alike but for a number.
+fn text_at(at: usize) -> u8 {
+    const LINE: &[u8] = b"<tr class=\"entry\"><td>0000000000</td><td>Acme branch</td></tr>\n";
+    let (line, column) = (at / LINE.len(), at % LINE.len());
+    match LINE[column] {
+        b'0' => b'a' + (line.wrapping_mul(0x9E37_79B1) >> (column % 24) & 15) as u8,
+        other => other,
     }
 }
 

@@ -306,13 +306,23 @@ fn redirect(
     Answer::html(302, "<html><body>Moved</body></html>\n").with_header("Location", location)
 }
 
-/// Applies the query arguments that every page accepts: `status`, `size`, `chunked`, `delay`, `work`, `drip`, `close`.
+/// Applies the query arguments that every page accepts: `status`, `size`, `text`, `type`, `max-age`, `chunked`, `delay`, `work`, `drip`, `close`.
 fn options(url: &Url, mut answer: Answer) -> Answer {
     if let Some(status) = url.number("status").filter(|s| (200..600).contains(s)) {
         answer.status = status as u16;
     }
     if let Some(size) = url.number("size") {
         answer.body = Content::Fill(size.min(1 << 32) as usize);
+    }
+    if let Some(size) = url.number("text") {
+        answer.body = Content::Text(size.min(1 << 32) as usize);
+    }
+    if let Some(media_type) = url.argument("type") {
+        answer.headers.retain(|(name, _)| name != "Content-Type");
+        answer = answer.with_header("Content-Type", media_type);
+    }
+    if let Some(lifetime) = url.number("max-age") {
+        answer = answer.with_header("Cache-Control", format!("max-age={lifetime}"));
     }
     answer.chunked = url.argument("chunked") == Some("1");
     answer.until_close = url.argument("close") == Some("1");

@@ -85,6 +85,8 @@ mod follow {
 
 mod http {
     mod bodies;
+    mod cache;
+    mod compression;
     mod connection_logins;
     mod header_edits;
     mod headers;

@@ -10,10 +10,10 @@ mod servers;
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::domain::compression::ContentCoding;
 use crate::state::Balancer;
 use crate::state::followed::FollowedConfig;
-use crate::telemetry::statistics::ClientStatistics;
-use crate::telemetry::statistics::Statistics;
+use crate::telemetry::statistics::{CacheResult, ClientStatistics, Statistics};
 use crate::util::clock;
 use domino::{MetricKind, StatisticValue};
 use exposition::Exposition;
@@ -43,6 +43,8 @@ pub fn render(balancer: &Balancer) -> String {
     out.sample(&[], statistics.idle_upstream.load(Relaxed));
     out.gauge("icm_ready", "1 while /readyz answers 200");
     out.sample(&[], u8::from(balancer.is_ready()));
+    compression(&mut out, statistics);
+    cache(&mut out, balancer);
     clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
     followed(&mut out, balancer);
@@ -53,6 +55,42 @@ pub fn render(balancer: &Balancer) -> String {
     servers::render(&mut out, balancer);
     process::render(&mut out);
     out.finish()
+}
+
+fn cache(out: &mut Exposition, balancer: &Balancer) {
+    out.counter("icm_cache_requests_total", "Requests for paths of `cache`, by what the cache did");
+    for result in CacheResult::ALL {
+        let count = balancer.statistics.sum(|counters| counters.cache.of(result));
+        out.sample(&[("result", result.as_str())], count);
+    }
+    let totals = balancer.response_cache.totals();
+    out.gauge("icm_cache_objects", "Responses in the cache");
+    out.sample(&[], totals.objects);
+    out.gauge("icm_cache_bytes", "Memory that they take");
+    out.sample(&[], totals.bytes);
+    out.gauge("icm_cache_max_bytes", "Memory that they may take, 0 without a cache");
+    out.sample(&[], totals.limit);
+    out.counter("icm_cache_evictions_total", "Responses that made room for others");
+    out.sample(&[], totals.evictions);
+}
+
+fn compression(out: &mut Exposition, statistics: &Statistics) {
+    out.counter("icm_compressed_responses_total", "Responses that were compressed for the client");
+    for coding in ContentCoding::ALL {
+        let count = statistics.sum(|counters| &counters.compression.of(coding).responses);
+        out.sample(&[("algorithm", coding.name())], count);
+    }
+    out.counter(
+        "icm_compression_bytes_total",
+        "Bytes of their bodies before (in) and after (out) compression",
+    );
+    for coding in ContentCoding::ALL {
+        let bytes_in = statistics.sum(|counters| &counters.compression.of(coding).bytes_in);
+        let bytes_out = statistics.sum(|counters| &counters.compression.of(coding).bytes_out);
+        for (direction, bytes) in [("in", bytes_in), ("out", bytes_out)] {
+            out.sample(&[("algorithm", coding.name()), ("direction", direction)], bytes);
+        }
+    }
 }
 
 fn clients(out: &mut Exposition, clients: &ClientStatistics) {

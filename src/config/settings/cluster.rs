@@ -10,6 +10,7 @@ use super::policy::{
 use super::routes::Route;
 use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
+use crate::domain::compression::CompressionPolicy;
 use crate::domain::rules::AccessRules;
 use crate::domain::select::CrossSites;
 
@@ -63,6 +64,8 @@ pub struct ClusterSettings {
     pub limits: ClusterLimits,
     /// Which headers are changed.
     pub headers: Headers,
+    /// What is compressed for clients; `None`: nothing.
+    pub compression: Option<CompressionPolicy>,
     /// Rules that lead requests elsewhere; the first that matches decides.
     pub routes: Vec<Arc<Route>>,
     /// Which requests may reach a server; the first rule that matches decides.

@@ -13,6 +13,7 @@ use crate::domain::cluster::SiteName;
 
 mod acme;
 mod auth;
+mod cache;
 mod cluster;
 mod headers;
 mod policy;
@@ -22,6 +23,7 @@ mod tls;
 
 pub use acme::*;
 pub use auth::*;
+pub use cache::*;
 pub use cluster::*;
 pub use headers::*;
 pub use policy::*;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub access_log: AccessLogSettings,
     /// Whether plain requests take the fast path instead of Pingora's loop.
     pub fast_path: bool,
+    /// Which responses are kept in memory; `None`: none.
+    pub cache: Option<CacheSettings>,
     /// In the order of the file, then their pools; at least one unless `follow` is set.
     pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no

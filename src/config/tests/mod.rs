@@ -2,6 +2,7 @@
 
 mod access;
 mod acme;
+mod bytes;
 mod client_certificates;
 mod companion;
 mod conf_folder;

@@ -39,6 +39,9 @@ impl Explanation {
         if let Some(class) = &self.class {
             let _ = writeln!(out, "command   {class}");
         }
+        if let Some(pattern) = &self.cached_path {
+            let _ = writeln!(out, "cache     {pattern}");
+        }
         if let Some(ExplainedWrite { server, time }) = &self.own_write {
             let _ = writeln!(out, "own write {server}, {time}");
         }

@@ -17,7 +17,8 @@ use crate::edge::pending_responses;
 use crate::edge::raw_request::{RawRequest, ResponseFraming, SerializedHead};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::header_edits::FieldEdits;
-use crate::proxy::{Proxy, ReceivedHead, response_body, response_deadline};
+use crate::proxy::response_body::{self, Flush};
+use crate::proxy::{Proxy, ReceivedHead, compression, response_deadline};
 use crate::upstream::connection::{MAX_FILL, UpstreamConnection, closed_error, read_error};
 use crate::upstream::raw_response_head::RawResponseHead;
 use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece, keeps_connection};
@@ -53,7 +54,13 @@ impl Proxy {
             // The client's connection stays open.
             head.append(ResponseField::TransferEncoding, "chunked")?;
         }
-        pass_response(session, ctx, connection, &head, framing).await?;
+        let for_client = if compression::begin(session.req_header(), &mut head, ctx)? {
+            BodyFraming::Chunked
+        } else {
+            framing
+        };
+        let head = head_for_client(session, &head, for_client)?;
+        pass_response(session, ctx, connection, head, framing).await?;
         let is_shared = ctx.attempt.as_ref().is_some_and(|attempt| !attempt.close_at_end);
         Ok(keeps_connection
             && is_shared
@@ -99,12 +106,12 @@ async fn pass_response(
     session: &mut Session,
     ctx: &mut Ctx,
     connection: &mut UpstreamConnection,
-    head: &RawResponseHead,
+    head: Box<ResponseHeader>,
     framing: BodyFraming,
 ) -> Result<()> {
     let mut decoder = BodyDecoder::new(framing);
     let mut end = decoder.is_at_end();
-    let mut tasks = vec![HttpTask::Header(head_for_client(session, head, framing)?, end)];
+    let mut tasks = vec![HttpTask::Header(head, end)];
     let mut reading = if matches!(framing, BodyFraming::Length(MAX_FILL_BYTES..)) {
         Reading::LargeBody
     } else {
@@ -124,8 +131,13 @@ async fn pass_response(
             };
             end = data.is_none() || decoder.is_at_end();
             ctx.response_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
-            response_body::piece_passes(session, &mut data, end, ctx);
-            tasks.push(HttpTask::Body(data, end));
+            response_body::piece_passes(session, &mut data, end, Flush::AtPause, ctx)?;
+            if end || data.is_some() {
+                tasks.push(HttpTask::Body(data, end));
+            }
+        }
+        if let Some(rest) = response_body::flush(session, ctx)? {
+            tasks.push(HttpTask::Body(Some(rest), false));
         }
         if !tasks.is_empty() {
             session.write_response_tasks(std::mem::take(&mut tasks)).await.map_err(Error::into_down)?;
@@ -143,8 +155,9 @@ async fn pass_response(
         if read == 0 {
             decoder.end_of_connection()?;
             end = true;
-            response_body::piece_passes(session, &mut None, end, ctx);
-            tasks.push(HttpTask::Body(None, end));
+            let mut data = None;
+            response_body::piece_passes(session, &mut data, end, Flush::AtPause, ctx)?;
+            tasks.push(HttpTask::Body(data, end));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::header_edits::FieldEdits;
 use crate::proxy::routed::Routed;
-use crate::proxy::{request_cookies, request_headers};
+use crate::proxy::{compression, request_cookies, request_headers};
 use crate::util::reused_buffer;
 
 /// The head of this attempt, in the buffer of this thread.
@@ -60,6 +60,7 @@ fn client_fields(
 ) -> Result<()> {
     head.field("Host", host.as_bytes());
     let has_edits = !edits.is_empty();
+    let compresses = routed.cluster.settings.compression.is_some();
     let mut pass = |name: &str, value: &[u8]| {
         let is_written_apart = match name.len() {
             4 => name.eq_ignore_ascii_case("host"),
@@ -67,9 +68,11 @@ fn client_fields(
             _ => false,
         };
         let is_edited = has_edits && !edits.passes(name);
-        if !is_written_apart && !is_edited && request_headers::passes_to_server(name) {
-            head.field(name, value);
+        if is_written_apart || is_edited || !request_headers::passes_to_server(name) {
+            return;
         }
+        let restored = compresses.then(|| compression::value_for_server(name, value)).flatten();
+        head.field(name, restored.as_deref().unwrap_or(value));
     };
     let Some(raw) = RawRequest::of(request) else {
         return request.map(|name, value| {

@@ -4,7 +4,9 @@
 //! They are atomics; those that change with every request have a shard for each thread.
 
 pub(crate) mod accept_queue;
+mod cache;
 mod clients;
+mod compression;
 mod connections;
 pub mod denied;
 mod rates;
@@ -17,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::telemetry::access_log::LineCounters;
+use cache::CacheCounters;
+pub(crate) use cache::CacheResult;
 pub(crate) use clients::ClientStatistics;
+use compression::CompressionCounters;
 pub(crate) use connections::ConnectionCounts;
 pub(crate) use rates::{CommandRates, RateWindow};
 use shards::PerThread;
@@ -49,6 +54,8 @@ pub struct RequestCounters {
     pub(crate) server_received: AtomicU64,
     /// Bytes of request bodies sent to servers.
     pub(crate) server_sent: AtomicU64,
+    pub(crate) compression: CompressionCounters,
+    pub(crate) cache: CacheCounters,
 }
 
 /// All counters of the process that do not belong to a cluster or server.

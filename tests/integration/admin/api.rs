@@ -49,7 +49,9 @@ fn ask(icm: &Icm, method: &str, target: &str, headers: &[(&str, &str)]) -> Answe
 fn every_route_answers_as_openapi_json_describes() {
     let acme = Acme::built_in();
     acme.set("Web2", json!({ "index": 10, "threshold": 20 }));
-    let icm = Icm::start(config_with_equal_indexes(&acme));
+    let mut config = config_with_equal_indexes(&acme);
+    set(&mut config, "cache", "{}");
+    let icm = Icm::start(config);
     wait_for(icm.admin);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
     acme.fault("Web3", json!("refuse"));
@@ -94,6 +96,9 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/readyz", "?wait_ms=5001", &[400]),
         ("post", "/servers/{name}/restrict", "", &[200, 404]),
         ("post", "/servers/{name}/release", "", &[200, 404]),
+        ("post", "/cache/purge", "?url=%2Ficons%2F*", &[200]),
+        ("post", "/cache/purge", "?all=1", &[200]),
+        ("post", "/cache/purge", "", &[400]),
         ("post", "/login", "", &[409]),
         ("post", "/logout", "", &[200]),
     ];

@@ -238,9 +238,9 @@ fn every_command_in_the_pages_runs() {
             if asks && !command.contains(" -c ") && !command.contains("--admin") {
                 let verb = format!("icm {verb}");
                 let (rest, at) = (&here[verb.len()..], icm.admin);
-                // The options of `show` follow its subcommand.
+                // The options of these follow their subcommand.
                 here = match verb.as_str() {
-                    "icm show" => {
+                    "icm show" | "icm cache" => {
                         let what = rest.trim().split(' ').next().unwrap();
                         let rest = &rest.trim()[what.len()..];
                         format!("{verb} {what} --admin http://{at}{rest}")
