@@ -126,7 +126,9 @@ fn expect(answer: &Answer, result: &str, text: &str) {
 #[test]
 fn a_listed_path_is_answered_from_memory_and_all_others_are_not() {
     let origin = Origin::new();
-    let icm = Icm::start(config(&origin, "{ paths: [/web/*.css] }"));
+    let mut config = config(&origin, "{ paths: [/web/*.css] }");
+    set(&mut config, "clusters.0.headers.request_id", "X-Request-ID");
+    let icm = Icm::start(config);
     let mut client = icm.client();
     for path in [
         "/domjava/a.jar",
@@ -137,9 +139,15 @@ fn a_listed_path_is_answered_from_memory_and_all_others_are_not() {
         "/web/main.css",
     ] {
         let target = format!("{path}?Cache-Control=max-age=600");
-        expect(&client.get(&target), "MISS", "version 1");
+        let missed = client.get(&target);
+        expect(&missed, "MISS", "version 1");
         let first = client.get_with(&target, &[("Cookie", "DomAuthSessId=1; ICM=x")]);
         expect(&first, "HIT", "version 1");
+        let ids = [missed.all("x-request-id"), first.all("x-request-id")];
+        assert!(
+            ids.iter().all(|ids| ids.len() == 1) && ids[0] != ids[1],
+            "each request has its own ID: {ids:?}"
+        );
         assert_eq!((first.all("set-cookie"), first.all("age").len()), (vec![], 1), "{}", first.head);
         let head = client.request("HEAD", &target, &[], b"").unwrap();
         assert_eq!(
