@@ -101,11 +101,20 @@ fn a_route_names_the_database_of_a_vanity_url_and_servers_get_the_url_as_it_came
 #[test]
 fn marks_and_writes_count_for_the_database_that_a_route_names() {
     let routes = "[{ match: { path_prefix: /shop }, database: web/shop.nsf },
-                   { match: { path_prefix: /none }, database: none.nsf }]";
-    let (acme, icm) = start_scenario(SCENARIO, &[("routes", routes), ("unknown_database", "not_found")]);
+                   { match: { path_prefix: /none }, database: none.nsf },
+                   { match: { path_prefix: /hidden }, database: C1257A000041D201 },
+                   { match: { path: /all.nsf/moved }, redirect: /shop/ }]";
+    let access = "[{ name: hidden, deny: { database: all.nsf } }]";
+    let settings = [("routes", routes), ("unknown_database", "not_found"), ("access", access)];
+    let (acme, icm) = start_scenario(SCENARIO, &settings);
     wait_for_directory(&icm);
     let answer = icm.client().with("Accept", "application/json").get("/none/x");
     assert_eq!((answer.status, answer.json()["error"].as_str()), (404, Some("unknown_database")));
+    // Access rules are about the database that is opened, whatever the URL says, and come before the action.
+    for target in ["/all.nsf", "/hidden/x", "/all.nsf/moved"] {
+        assert_eq!(icm.client().get(target).status, 403, "{target}");
+        assert_eq!(explain(&icm, target)["access"]["rule"], "hidden", "{target}");
+    }
     // A form that is posted below the route is a write to the database.
     let mut browser = browser_on(&acme, &icm, "/shop/", "Web1");
     browser.post("/shop/Form?CreateDocument", "subject=x");
