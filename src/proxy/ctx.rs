@@ -129,6 +129,11 @@ impl Ctx {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.reply_cluster.as_ref())
     }
 
+    /// Whether the response may be kept for other users, or comes from the cache.
+    pub fn uses_cache(&self) -> bool {
+        self.cache.is_some_and(|result| result != CacheResult::Bypass)
+    }
+
     /// Whether this attempt needs a new connection. False the next time.
     pub fn takes_new_connection(&mut self) -> bool {
         let server = self.attempt.as_ref().map(|attempt| attempt.server);

@@ -19,7 +19,6 @@ use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
 use crate::state::cluster_view::UpstreamServer;
-use crate::telemetry::statistics::CacheResult;
 use crate::upstream::response_head::{ResponseField, ResponseFieldSet, ResponseHead};
 
 /// `Alt-Svc` is about the host and port of the server, which the client does not use.
@@ -53,6 +52,7 @@ pub(super) fn to_client<H: ResponseHead>(
     ctx: &mut Ctx,
     request: &RequestHeader,
 ) -> Result<()> {
+    let is_shared = ctx.uses_cache();
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
     let target = request.raw_path();
     remove_hop_by_hop(head, fields);
@@ -61,10 +61,9 @@ pub(super) fn to_client<H: ResponseHead>(
     if routed.is_logout && head.status().as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
-    // A response that goes to several users has neither a cookie for one of them nor the ID of one request.
-    let is_shared = ctx.cache.is_some_and(|result| result != CacheResult::Bypass)
-        && !fields.present.contains(ResponseField::SetCookie);
-    if routed.cluster.settings.affinity.enabled && !is_shared {
+    // A response that goes to several users has no cookie for one of them.
+    let has_own_cookies = !is_shared || fields.present.contains(ResponseField::SetCookie);
+    if routed.cluster.settings.affinity.enabled && has_own_cookies {
         let response = ResponseContext {
             request,
             tried: &ctx.failover.tried,
@@ -80,8 +79,11 @@ pub(super) fn to_client<H: ResponseHead>(
             write_cookie::write(head, routed, attempt, &response)?;
         }
     }
-    let request_id = ctx.request_id.as_ref().filter(|_| !is_shared);
-    FieldEdits::to_client(routed, request_id).apply_to_response(head)
+    // Each request gets its own from what is stored, with its own ID: `Proxy::note_cache_result`.
+    if is_shared {
+        return Ok(());
+    }
+    FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)
 }
 
 /// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.
