@@ -11,7 +11,8 @@ TOOLS       := @conf/tools.sh
 QUICK       := --no-default-features --features acme
 # The subjects whose tests run a second time without the fast path.
 BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::concurrent_requests \
-               listener::stalled_clients monitoring::access_log selection::freshness
+               listener::login_limits listener::stalled_clients monitoring::access_log routing::access \
+               routing::routes selection::freshness
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench balance live fresh scale wrk faults dist fmt

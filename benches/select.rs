@@ -13,8 +13,8 @@ use domino_icm::domain::affinity::{AffinityEntries, AffinityEntry};
 use domino_icm::domain::cluster::{Port, ServerSnapshot, ServerState};
 use domino_icm::domain::directory::ReplicaStatus;
 use domino_icm::domain::select::{
-    Candidate, CandidateFreshness, OwnWrite, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId,
-    decide,
+    Candidate, CandidateFreshness, CrossSites, OwnWrite, SelectionInput, SelectionOutcome, SelectionPolicy,
+    ServerId, decide,
 };
 use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
@@ -30,6 +30,7 @@ const SETTINGS: SelectionPolicy = SelectionPolicy {
     slow_start_ms: 30_000,
     max_in_flight: 0,
     try_unreachable: false,
+    cross_sites: CrossSites::WhenUnavailable,
     transinfo_range: 6,
 };
 
@@ -80,6 +81,7 @@ fn idle(server: ServerId) -> Candidate {
         status: ReplicaStatus::InService,
         snapshot: view,
         freshness: CandidateFreshness::default(),
+        of_other_site: false,
     }
 }
 
@@ -207,7 +209,7 @@ fn chosen(
     target: &str,
 ) -> Option<(Box<Routed>, SelectionOutcome)> {
     let uri = TargetUri { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
-    let Ok(routed) = route::route(snapshot, black_box(head), uri, None) else { return None };
+    let Ok(routed) = route::route(snapshot, black_box(head), uri, None).result else { return None };
     let outcome = failover::decide(&routed, &[]).outcome;
     Some((routed, outcome))
 }

@@ -12,7 +12,7 @@ use domino_icm::domain::directory::{
 };
 use domino_icm::domain::freshness::{self, FreshnessTable, ModifiedReading, ReplicaFreshness};
 use domino_icm::domain::select::{
-    Candidate, CandidateFreshness, SelectionInput, SelectionPolicy, ServerId, decide,
+    Candidate, CandidateFreshness, CrossSites, SelectionInput, SelectionPolicy, ServerId, decide,
 };
 use domino_icm::domain::url::{Hazard, RequestSafety, UnsafeCommands, parse, split_absolute_url};
 use domino_icm::state::{DirectoryOrigin, LoadedDirectory};
@@ -181,6 +181,7 @@ fn six_candidates() -> Vec<Candidate> {
         status: ReplicaStatus::InService,
         snapshot: snapshot(server),
         freshness: CandidateFreshness::default(),
+        of_other_site: server % 3 == 2,
     };
     (0..6).map(candidate).collect()
 }
@@ -206,6 +207,7 @@ fn deciding_with_all_that_is_known_about_replicas_allocates_nothing() {
         slow_start_ms: 30_000,
         max_in_flight: 0,
         try_unreachable: false,
+        cross_sites: CrossSites::WhenUnavailable,
         transinfo_range: 6,
     };
     for (entry, written_on) in [(None, None), (Some(4), None), (Some(4), Some(1)), (Some(3), Some(5))] {

@@ -12,7 +12,8 @@ use domino_icm::domain::cluster::{
 };
 use domino_icm::domain::directory::ReplicaStatus;
 use domino_icm::domain::select::{
-    Candidate, CandidateFreshness, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+    Candidate, CandidateFreshness, CrossSites, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId,
+    decide,
 };
 
 use super::server::Server;
@@ -124,6 +125,7 @@ impl Icm {
                 slow_start_ms: 30_000,
                 max_in_flight: 0,
                 try_unreachable: false,
+                cross_sites: CrossSites::WhenUnavailable,
                 transinfo_range: 6,
             },
         }
@@ -141,6 +143,7 @@ impl Rule for Icm {
                 status: ReplicaStatus::InService,
                 snapshot: m.snapshot(),
                 freshness: CandidateFreshness::default(),
+                of_other_site: false,
             })
             .collect();
         let input = SelectionInput {

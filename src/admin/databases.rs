@@ -168,7 +168,7 @@ fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bo
                 "path": replica.path,
                 "mark": mark.as_str(),
                 "state": server.and_then(|id| view.server(id)).map(|e| e.server.state().as_str()),
-                "verdict": server.and_then(|id| decision.verdict(id)).map(|v| v.to_string()),
+                "verdict": server.and_then(|id| Some(view.server(id)?.describe_verdict(decision.verdict(id)?))),
                 "modified": reading.map(|reading| reading.modified_unix_ms),
                 "read_at": reading.map(|reading| reading.taken_unix_ms),
                 "behind_since": known.and_then(|known| known.behind_since_unix_ms),

@@ -1,21 +1,26 @@
 //! The read-only handlers behind the command line: audit, simulation, drain progress, events, statistics.
 
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 
 use super::AdminRequest;
 use super::reply::AdminReply;
 use crate::admin::metrics::domino::{self, StatisticValue};
 use crate::insight::audit::audit;
+use crate::insight::exposure;
 use crate::insight::simulate::{SimulatedChanges, simulate};
 use crate::state::drain;
 
 /// The number of examples in each list without `limit`.
 pub const DEFAULT_EXAMPLES: usize = 10;
 
-/// Answers `GET /audit?limit=` with all findings.
+/// Answers `GET /audit?limit=` with all findings. Asks every server what Anonymous may read, for 3 s at most.
 pub(super) fn audit_report(request: &AdminRequest) -> AdminReply {
     match example_limit(request) {
-        Ok(limit) => AdminReply::json(&audit(&request.snapshot, limit, true)),
+        Ok(limit) => {
+            let exposures = Handle::current().block_on(exposure::ask_all(&request.snapshot));
+            AdminReply::json(&audit(&request.snapshot, limit, Some(&exposures)))
+        }
         Err(error_reply) => error_reply,
     }
 }

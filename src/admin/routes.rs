@@ -1,6 +1,8 @@
 //! The routes of the admin listener in one table, and their dispatch after [`authorization`]. `docs/openapi.json` describes
 //! the same routes; a test compares the two.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -15,6 +17,11 @@ use crate::insight::explain::{ExplainRequest, explain};
 
 type Handler = fn(&AdminRequest) -> AdminReply;
 
+/// Limit of `/readyz?wait_ms=`, because a client without a token can hold a connection so long.
+const MAX_WAIT_MS: usize = 5_000;
+/// How late a held answer tells of a drain, at most.
+const READINESS_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 #[derive(Clone, Copy, Debug)]
 pub struct AdminRoute {
     pub method: RouteMethod,
@@ -24,11 +31,17 @@ pub struct AdminRoute {
     handler: Handler,
     /// The handler may scan a whole directory, so it runs on a blocking thread.
     blocking: bool,
+    /// `?wait_ms=` holds the answer back while this process is ready.
+    held_while_ready: bool,
 }
 
 impl AdminRoute {
     const fn blocking(self) -> Self {
         Self { blocking: true, ..self }
+    }
+
+    const fn held_while_ready(self) -> Self {
+        Self { held_while_ready: true, ..self }
     }
 }
 
@@ -58,11 +71,11 @@ impl RouteMethod {
 }
 
 const fn get(path: &'static str, access: Access, handler: Handler) -> AdminRoute {
-    AdminRoute { method: RouteMethod::Get, path, access, handler, blocking: false }
+    AdminRoute { method: RouteMethod::Get, path, access, handler, blocking: false, held_while_ready: false }
 }
 
 const fn post(path: &'static str, access: Access, handler: Handler) -> AdminRoute {
-    AdminRoute { method: RouteMethod::Post, path, access, handler, blocking: false }
+    AdminRoute { method: RouteMethod::Post, path, access, handler, blocking: false, held_while_ready: false }
 }
 
 pub const ROUTES: &[AdminRoute] = &[
@@ -84,7 +97,7 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/metrics", Access::Read, metrics_text),
     get("/openapi.json", Access::Read, openapi),
     get("/livez", Access::Public, |_| AdminReply::text(TEXT, "ok\n")),
-    get("/readyz", Access::Public, readiness),
+    get("/readyz", Access::Public, readiness).held_while_ready(),
     post("/servers/{name}/restrict", Access::Modify, restrict::restrict).blocking(),
     post("/servers/{name}/release", Access::Modify, restrict::release).blocking(),
     post("/cache/purge", Access::Modify, cache::purge).blocking(),
@@ -107,6 +120,11 @@ pub async fn dispatch(mut request: AdminRequest, token_failures: &TokenFailures)
     };
     request.name = name;
     if let Err(error_reply) = authorization::authorize(route.access, &request) {
+        return error_reply;
+    }
+    if route.held_while_ready
+        && let Err(error_reply) = hold_while_ready(&request).await
+    {
         return error_reply;
     }
     let handler = route.handler;
@@ -155,6 +173,17 @@ fn match_path<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
             path.strip_prefix(before)?.strip_suffix(after).filter(|name| !name.is_empty())
         }
     }
+}
+
+/// Waits for `wait_ms`, or less if a drain begins. If the process is killed meanwhile the connection breaks, so the
+/// client learns of both at once.
+async fn hold_while_ready(request: &AdminRequest) -> Result<(), AdminReply> {
+    let wait_ms = request.query_number("wait_ms", 0, 0..=MAX_WAIT_MS)?;
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms as u64);
+    while request.balancer.is_ready() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(READINESS_POLL_INTERVAL).await;
+    }
+    Ok(())
 }
 
 fn readiness(request: &AdminRequest) -> AdminReply {

@@ -11,7 +11,8 @@ use super::authorization::TokenStatus;
 use super::reply::AdminReply;
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 use crate::domain::cluster::catch_up::ReporterStatus;
-use crate::domain::cluster::{Port, ServerState};
+use crate::domain::cluster::{Port, ServerState, SiteName};
+use crate::domain::select::CrossSites;
 use crate::state::catch_up::{self, CatchUpStatus};
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::followed::FollowedConfig;
@@ -142,6 +143,7 @@ fn cluster(cluster: &Cluster) -> Value {
         unreported.iter().map(|(what, hint)| json!({ "what": what, "hint": hint })).collect();
     json!({
         "name": settings.name,
+        "pool_of": settings.pool_of,
         "hostnames": hostnames,
         "mode": match settings.mode { Mode::Proxy => "proxy", Mode::Redirect => "redirect" },
         "upstream_scheme": match settings.upstream_scheme {
@@ -149,7 +151,9 @@ fn cluster(cluster: &Cluster) -> Value {
             UpstreamScheme::Https => "https",
             UpstreamScheme::Same => "same",
         },
+        "site": site(cluster),
         "drain_timeout_ms": saturating_millis(settings.affinity.drain_timeout),
+        "routes": routes(cluster),
         "servers": servers,
         "directory": {
             "from": directory.origin.to_string(),
@@ -175,6 +179,16 @@ fn cluster(cluster: &Cluster) -> Value {
         "not_read": unreported.iter().map(|(what, _)| what).collect::<Vec<_>>(),
         "hints": hints,
     })
+}
+
+/// In their order, with how many requests took each.
+fn routes(cluster: &Cluster) -> Vec<Value> {
+    let routes = cluster.settings.routes.iter().zip(&cluster.route_requests);
+    routes
+        .map(|(route, requests)| {
+            json!({ "name": route.name, "action": route.action.as_str(), "requests": requests.total() })
+        })
+        .collect()
 }
 
 fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Value {
@@ -203,6 +217,7 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
         json!({
             "name": entry.config.name.abbreviated(),
             "hostname": entry.config.hostname,
+            "site": entry.config.site.as_ref().map(SiteName::as_str),
             "http": entry.config.http.as_ref().map(ToString::to_string),
             "https": entry.config.https.as_ref().map(ToString::to_string),
             "http_up": snapshot.http,
@@ -231,6 +246,20 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
             "share": share,
             "counters": counters,
         })
+    })
+}
+
+/// The site of this ICM, and whether new users leave it.
+fn site(cluster: &Cluster) -> Value {
+    json!({
+        "own": cluster.site.as_ref().map(SiteName::as_str),
+        "cross_sites": match cluster.settings.cross_sites {
+            CrossSites::WhenUnavailable => "when_unavailable",
+            CrossSites::WhenBusy => "when_busy",
+            CrossSites::Never => "never",
+        },
+        "crossing_since": cluster.persistent_state.site_crossing.since_unix_ms(),
+        "crossings": cluster.persistent_state.traffic.site_crossings(),
     })
 }
 

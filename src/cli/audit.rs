@@ -48,7 +48,7 @@ pub fn run(arguments: &AuditArgs) -> anyhow::Result<ExitCode> {
         let Some(balancer) = offline_state(&arguments.admin_target)? else {
             return Ok(ExitCode::from(EXIT_USAGE));
         };
-        audit(&balancer.snapshot(), limit, false)
+        audit(&balancer.snapshot(), limit, None)
     } else {
         let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
         match admin.get(&format!("/audit?limit={limit}"))? {

@@ -17,6 +17,7 @@ use crate::discovery::probe;
 use crate::discovery::servers;
 use crate::domain::cluster::Port;
 use crate::follow;
+use crate::insight::exposure;
 use crate::server::descriptors;
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::preflight::PreflightProbes;
@@ -113,6 +114,15 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
         runtime.block_on(async {
             for cluster in &balancer.snapshot().clusters {
                 probe_cluster(cluster, &mut findings).await;
+                let exposures = exposure::ask(cluster).await;
+                let (open, closed): (Vec<_>, Vec<_>) = exposures.iter().partition(|e| e.is_open());
+                let name = &cluster.settings.name;
+                warnings.extend(open.iter().map(|e| without_position(format!("{name}: {}", e.describe()))));
+                findings.extend(closed.iter().map(|e| ProbeFinding {
+                    is_ok: true,
+                    subject: format!("{name}: Anonymous"),
+                    text: e.describe(),
+                }));
             }
         });
     }

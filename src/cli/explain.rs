@@ -18,7 +18,7 @@ use crate::insight::explain::{ExplainRequest, Explanation, explain};
 that are about equally loaded form a band: each request goes to one of them at random.
 
 Exit codes:
-  0   a server would answer, or icm would show a choice or a list of databases
+  0   a server would answer, or icm would show a choice or a list of databases, or what a route says
   1   no answer from the balancer
   2   no server would answer
   64  wrong arguments or configuration
@@ -51,6 +51,9 @@ pub struct ExplainArgs {
     /// Referer header of the request.
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     referer: String,
+    /// Further field of the request, such as 'X-Team: Sales'; may be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
     /// IP address of the client.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
@@ -66,7 +69,10 @@ pub fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}", explanation.text());
     }
-    let served = matches!(explanation.outcome.as_str(), "serve" | "choice" | "list");
+    let served = matches!(
+        explanation.outcome.as_str(),
+        "serve" | "choice" | "list" | "redirect" | "respond" | "files"
+    );
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
@@ -80,6 +86,7 @@ fn explain_offline(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation
         cookie: arguments.cookie.clone(),
         referer: arguments.referer.clone(),
         client: arguments.client,
+        headers: arguments.header.join("\n"),
     };
     let mut explanation = explain(&balancer.snapshot(), &request);
     explanation
@@ -106,6 +113,7 @@ fn explain_live(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation>> 
         ("cookie", &arguments.cookie),
         ("referer", &arguments.referer),
         ("client", &client),
+        ("header", &arguments.header.join("\n")),
     ] {
         if !value.is_empty() {
             target.push_str(&format!("&{name}={}", percent_encode(value)));

@@ -98,26 +98,11 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         if n > 0 {
             println!();
         }
-        let directory = cluster.get("directory").cloned().unwrap_or_default();
-        let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
         println!("{}", text_of(cluster, "name"));
-        println!(
-            "directory: {} databases, {} replicas, from {}{}, {} old",
-            count("databases"),
-            count("replicas"),
-            text_of(&directory, "from"),
-            match text_of(&directory, "view") {
-                view if view.is_empty() => String::new(),
-                view => format!(" view {view}"),
-            },
-            ago(&directory, "age_ms"),
-        );
-        for (what, place) in [("directory", &directory), ("servers", cluster)] {
-            let key = if what == "directory" { "trouble" } else { "members_trouble" };
-            let error = text_of(place, key);
-            if !error.is_empty() {
-                println!("{what} cannot be read: {error}");
-            }
+        print_directory(cluster);
+        let site = cluster.get("site").cloned().unwrap_or_default();
+        if site.get("crossing_since").is_some_and(Value::is_u64) {
+            println!("new users go to another site: no server of site {} takes them", text_of(&site, "own"));
         }
         for text in list(cluster, "not_read") {
             println!("{}", text.as_str().unwrap_or_default());
@@ -134,20 +119,42 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is known about the directory of a cluster; nothing for a pool.
+fn print_directory(cluster: &Value) {
+    if cluster.get("pool_of").is_some_and(Value::is_string) {
+        return;
+    }
+    let directory = cluster.get("directory").cloned().unwrap_or_default();
+    let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
+    println!(
+        "directory: {} databases, {} replicas, from {}{}, {} old",
+        count("databases"),
+        count("replicas"),
+        text_of(&directory, "from"),
+        match text_of(&directory, "view") {
+            view if view.is_empty() => String::new(),
+            view => format!(" view {view}"),
+        },
+        ago(&directory, "age_ms"),
+    );
+    for (what, place) in [("directory", &directory), ("servers", cluster)] {
+        let key = if what == "directory" { "trouble" } else { "members_trouble" };
+        let error = text_of(place, key);
+        if !error.is_empty() {
+            println!("{what} cannot be read: {error}");
+        }
+    }
+}
+
 fn servers(servers: &[Value]) -> TextTable {
     let answered = |server: &Value| server.get("counters").and_then(|c| number(c, "answered")).unwrap_or(0.0);
     let all: f64 = servers.iter().map(answered).sum();
-    let mut table = TextTable::new(&[
-        "server",
-        "state",
-        "for",
-        ">index/thr",
-        ">age",
-        "source",
-        ">in flight",
-        ">share",
-        "why",
-    ]);
+    // A column only where there are sites.
+    let has_sites = servers.iter().any(|server| !text_of(server, "site").is_empty());
+    let sites: &[&str] = if has_sites { &["site"] } else { &[] };
+    let columns = ["server", "state", "for", ">index/thr", ">age", "source", ">in flight", ">share", "why"];
+    let [server, rest @ ..] = columns;
+    let mut table = TextTable::new(&[&[server], sites, &rest].concat());
     for server in servers {
         let threshold = number(server, "threshold").unwrap_or(0.0);
         let (index, age, source) = match (number(server, "index"), number(server, "observed_index")) {
@@ -176,8 +183,9 @@ fn servers(servers: &[Value]) -> TextTable {
             let waits: Vec<&str> = list(gate, "waiting_for").iter().filter_map(Value::as_str).collect();
             why.push_str(&format!("; waits: {}", waits.join("; ")));
         }
-        table.row(vec![
-            text_of(server, "name"),
+        let mut row = vec![text_of(server, "name")];
+        row.extend(has_sites.then(|| text_of(server, "site")));
+        row.extend([
             text_of(server, "state"),
             ago(server, "since_ms"),
             index,
@@ -187,6 +195,7 @@ fn servers(servers: &[Value]) -> TextTable {
             share,
             why,
         ]);
+        table.row(row);
     }
     table
 }

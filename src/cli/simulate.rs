@@ -123,6 +123,7 @@ fn print_cluster(cluster: &ClusterSimulation) {
     }
     table.print();
     print_databases("would be left without a server", &cluster.lost);
+    print_databases("would be served only by another site", &cluster.other_site);
     print_databases("would be served only by servers or replicas that are set aside", &cluster.set_aside);
     print_databases("are not served by any server even now", &cluster.lost_already);
     if cluster.lost.count == 0 {

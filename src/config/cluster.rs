@@ -3,22 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::access;
 use super::availability;
 use super::companion;
 use super::compression;
 use super::directory;
 use super::freshness;
 use super::keys;
-use super::policy;
+use super::policy::{self, AffinityDefaults};
+use super::pools;
 use super::reader::{Item, Map};
-use super::routes;
+use super::routes::{self, RoutesOf};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
-    UpstreamScheme, UpstreamTls,
 };
-use super::tls;
+use super::upstream;
 use super::values::{self, ValueError};
+use crate::domain::select::CrossSites;
 
 pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
     let items = item.list();
@@ -29,21 +31,33 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
         );
     }
     let mut names: HashMap<String, String> = HashMap::new();
-    let mut clusters = Vec::new();
+    let (mut clusters, mut pools) = (Vec::new(), Vec::new());
     for item in &items {
-        let Some(cluster) = cluster(item) else { continue };
+        let Some((cluster, of_cluster)) = cluster(item) else { continue };
         if let Some(first) = names.get(&cluster.name.to_lowercase()) {
             let name = item.map_quietly(keys::CLUSTER).get("name");
             name.error(ValueError::new(format!("`{}` is also the name of {first}", cluster.name)));
         } else {
             names.insert(cluster.name.to_lowercase(), item.key());
         }
-        clusters.push(Arc::new(cluster));
+        clusters.push(cluster);
+        pools.push(of_cluster);
     }
-    clusters
+    let mut first_pool = clusters.len();
+    for (cluster, pools) in clusters.iter_mut().zip(&pools) {
+        cluster.first_pool = first_pool;
+        first_pool += pools.len();
+    }
+    for pool in pools.iter().flatten() {
+        if let Some(other) = names.get(&pool.name.to_lowercase()) {
+            item.error_at_key(ValueError::new(format!("`{}` is a pool and the name of {other}", pool.name)));
+        }
+    }
+    clusters.into_iter().chain(pools.into_iter().flatten()).map(Arc::new).collect()
 }
 
-fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
+/// A cluster and its pools.
+fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
     let map = item.map(keys::CLUSTER);
     if !item.is_map() {
         if !item.is_present() {
@@ -53,19 +67,13 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     }
     let name = map.required("name").text();
     let mode = map.get("mode").choice(&[("proxy", Mode::Proxy), ("redirect", Mode::Redirect)]);
-    let schemes =
-        [("http", UpstreamScheme::Http), ("https", UpstreamScheme::Https), ("same", UpstreamScheme::Same)];
-    let scheme = map.get("upstream_scheme").choice(&schemes);
-    let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), scheme.unwrap_or(UpstreamScheme::Http));
+    let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), upstream::scheme(&map.get("upstream_scheme")));
     let mut availability = availability::of_cluster(&map.get("availability"));
     let defaults = ClusterDefaults { mode, scheme, availability: &availability };
     let (mut servers, known) = servers::servers(&map.required("servers"), &defaults);
     let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
     companion::finish(&map, scheme, &mut availability, &mut servers, &directory);
-    let upstream_tls = upstream_tls(&map.get("upstream_tls"));
-    if !upstream_tls.verify {
-        map.get("upstream_tls").warn("verify: false means that any server may pose as a member");
-    }
+    let upstream_tls = upstream::tls(&map.get("upstream_tls"));
     let unknown = [("any", UnknownDatabase::Any), ("not_found", UnknownDatabase::NotFound)];
     let ambiguous = [
         ("choose", AmbiguousPath::Choose),
@@ -77,18 +85,27 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
     let connector = map.get("connector_secret_file");
-    Some(ClusterSettings {
+    let crossings = [
+        ("when_unavailable", CrossSites::WhenUnavailable),
+        ("when_busy", CrossSites::WhenBusy),
+        ("never", CrossSites::Never),
+    ];
+    let mut cluster = ClusterSettings {
+        pool_of: None,
+        first_pool: 0,
+        sibling_cookies: Vec::new(),
         hostnames: hostnames(&map),
         mode,
         upstream_scheme: scheme,
         upstream_tls,
         servers,
+        cross_sites: map.get("cross_sites").choice(&crossings).unwrap_or_default(),
         directory,
         probe: policy::probe(&map.get("probe")),
         failover: policy::failover(&map.get("failover")),
         catch_up: freshness::catch_up(&map.get("catch_up")),
         freshness: freshness::freshness(&map.get("freshness"), &availability),
-        affinity: policy::affinity(&map.get("affinity")),
+        affinity: policy::affinity(&map.get("affinity"), &AffinityDefaults::default()),
         unknown_database: unknown_database.unwrap_or(UnknownDatabase::Any),
         ambiguous_path: ambiguous_path.unwrap_or(AmbiguousPath::Choose),
         forwarded_path: map.get("forwarded_path").choice(&forwarded).unwrap_or(ForwardedPath::Client),
@@ -96,11 +113,16 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
         compression: compression::compression(&map.get("compression")),
-        routes: routes::routes(&map.get("routes")),
+        routes: Vec::new(),
+        access: access::access(&map.get("access")),
         connector_secret: connector.token(),
         availability,
         name: name?,
-    })
+    };
+    let pools = pools::pools(&map.get("pools"), &mut cluster);
+    let of = RoutesOf { servers: known.as_deref(), pools: &pools, directory: &cluster.directory, mode };
+    cluster.routes = routes::routes(&map.get("routes"), &of);
+    Some((cluster, pools))
 }
 
 fn hostnames(map: &Map<'_>) -> Vec<HostPattern> {
@@ -118,14 +140,4 @@ fn hostnames(map: &Map<'_>) -> Vec<HostPattern> {
         item.warn("an empty list serves all other names, as if the key were absent");
     }
     list
-}
-
-fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
-    let map = item.map(keys::UPSTREAM_TLS);
-    let authorities = tls::authorities(&map.get("ca_file"));
-    UpstreamTls {
-        ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
-        ca: authorities.map(|(_, list)| list),
-        verify: map.get("verify").boolean().unwrap_or(true),
-    }
 }

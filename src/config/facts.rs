@@ -99,6 +99,10 @@ const SERVER_FACTS: [ServerFact; 5] = [
 /// All facts on which the rules of selection rest, with their sources.
 #[must_use]
 pub fn facts(cluster: &ClusterSettings) -> Vec<FactSources> {
+    // The rules about them are Domino's, and the servers of a pool are others.
+    if cluster.is_pool() {
+        return Vec::new();
+    }
     let mut facts: Vec<FactSources> =
         SERVER_FACTS.iter().filter_map(|fact| server_fact(cluster, fact)).collect();
     facts.push(marks(cluster));

@@ -88,6 +88,13 @@ impl OwnFile {
     }
 }
 
+/// The first file below a folder that only this ICM may read: a secret, or one that it writes.
+pub(super) fn secret_below<'o>(own: &'o [OwnFile], files: &dyn Files, folder: &Path) -> Option<&'o str> {
+    let real = |path: &Path| files.real_path(path).unwrap_or_else(|_| path.to_owned());
+    let folder = real(folder);
+    own.iter().find(|own| !own.is_public && real(&own.path).starts_with(&folder)).map(|own| own.what.as_str())
+}
+
 impl FileAccess {
     /// Protects the files that this ICM keeps in its `state_dir`.
     pub fn protect_state(&mut self, state_dir: Option<&Path>) {

@@ -50,6 +50,7 @@ pub(super) const TOP: Section = Section::new(
     &[
         "pingora",
         "get_configuration_from",
+        "site",
         "listeners",
         "state_dir",
         "limits",
@@ -103,12 +104,15 @@ pub(super) const LIMITS: Section = Section::new(
         "connections",
         "http2_streams",
         "per_client",
+        "logins",
     ],
 );
 pub(super) const PER_CLIENT: Section = Section::new(
     "limits.per_client",
     &["connections", "requests_per_second", "requests_in_flight", "exempt"],
 );
+pub(super) const LOGIN_LIMITS: Section =
+    Section::new("limits.logins", &["per_address", "per_user", "window"]);
 pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
@@ -123,6 +127,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "mode",
         "upstream_scheme",
         "upstream_tls",
+        "cross_sites",
         "servers",
         "directory",
         "probe",
@@ -138,17 +143,64 @@ pub(super) const CLUSTER: Section = Section::new(
         "limits",
         "headers",
         "connector_secret_file",
+        "pools",
         "routes",
+        "access",
         "compression",
     ],
 );
 pub(super) const COMPRESSION: Section =
     Section::new("clusters[].compression", &["types", "min_size", "algorithms", "with_session_cookies"]);
-pub(super) const ROUTE: Section = Section::new("clusters[].routes[]", &["name", "match"]);
+pub(super) const POOL: Section = Section::new(
+    "clusters[].pools[]",
+    &[
+        "name",
+        "servers",
+        "upstream_scheme",
+        "upstream_tls",
+        "probe",
+        "availability",
+        "failover",
+        "affinity",
+        "limits",
+        "headers",
+        "connector_secret_file",
+    ],
+);
+pub(super) const HOME_MAIL: Section = Section::new("clusters[].routes[].home_mail", &["agent", "login"]);
+pub(super) const ROUTE: Section = Section::new(
+    "clusters[].routes[]",
+    &[
+        "name",
+        "match",
+        "database",
+        "pool",
+        "servers",
+        "home_mail",
+        "redirect",
+        "respond",
+        "files",
+        "deny",
+        "response_timeout",
+        "body_timeout",
+        "headers",
+    ],
+);
+pub(super) const ROUTE_HEADERS: Section =
+    Section::new("clusters[].routes[].headers", &["set", "remove", "to_server"]);
+pub(super) const ROUTE_REDIRECT: Section = Section::new("clusters[].routes[].redirect", &["to", "status"]);
+pub(super) const ROUTE_RESPOND: Section = Section::new(
+    "clusters[].routes[].respond",
+    &["status", "text", "page", "content_type", "retry_after", "headers"],
+);
+pub(super) const ROUTE_FILES: Section =
+    Section::new("clusters[].routes[].files", &["folder", "index", "content_types"]);
 pub(super) const MATCH: Section = Section::new(
     "clusters[].routes[].match",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client"],
 );
+pub(super) const ACCESS_RULE: Section =
+    Section::new("clusters[].access[]", &["allow", "deny", "status", "name"]);
 pub(super) const ACCESS_MATCH: Section = Section::new(
     "clusters[].access[].deny",
     &["path", "path_prefix", "host", "method", "command", "query", "header", "client", "database"],
@@ -169,6 +221,7 @@ pub(super) const SERVER: Section = Section::new(
         "server_availability_threshold",
         "server_restricted",
         "server_max_users",
+        "site",
         "connector_headers",
         "availability",
     ],
@@ -185,6 +238,7 @@ pub(super) const NAMES_COLUMNS: Section = Section::new(
         "http_status",
         "https_port",
         "https_status",
+        "site",
     ],
 );
 pub(super) const AUTH: Section =
@@ -255,8 +309,12 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
     "clusters[].limits",
     &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
 );
-pub(super) const HEADERS: Section =
-    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+pub(super) const HEADERS: Section = Section::new(
+    "clusters[].headers",
+    &["host", "via", "hsts", "expose_server", "set", "remove", "to_server", "request_id"],
+);
+pub(super) const HEADERS_TO_SERVER: Section =
+    Section::new("clusters[].headers.to_server", &["set", "remove"]);
 
 pub(super) const ALL: &[Section] = &[
     TOP,
@@ -269,6 +327,7 @@ pub(super) const ALL: &[Section] = &[
     ACME,
     LIMITS,
     PER_CLIENT,
+    LOGIN_LIMITS,
     ADMIN,
     ADMIN_TLS,
     STATPUB,
@@ -276,8 +335,16 @@ pub(super) const ALL: &[Section] = &[
     PROXY,
     CACHE,
     CLUSTER,
+    POOL,
     ROUTE,
+    HOME_MAIL,
+    ROUTE_HEADERS,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+    ROUTE_FILES,
     MATCH,
+    ACCESS_RULE,
+    ACCESS_MATCH,
     UPSTREAM_TLS,
     SERVERS,
     SERVER,
@@ -298,4 +365,5 @@ pub(super) const ALL: &[Section] = &[
     CLUSTER_LIMITS,
     HEADERS,
     COMPRESSION,
+    HEADERS_TO_SERVER,
 ];

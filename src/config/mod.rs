@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod access;
 mod acme;
 mod auth;
 mod availability;
@@ -23,22 +24,28 @@ mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
+mod header_edits;
+mod home_mail;
 mod ignored_keys;
 mod keys;
 mod pingora;
 mod policy;
+mod pools;
 mod reader;
 mod request_match;
+mod route_actions;
 mod routes;
 mod secrets;
 mod servers;
 pub mod settings;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tls_protocol;
 mod top;
 mod tree;
+mod upstream;
 mod value_error;
 mod values;
 
@@ -223,6 +230,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         pingora: Arc::new(server_conf),
         upstream_ca,
         pid_file,
+        site: top.get("site").site(),
         listeners,
         state_dir,
         limits: top::limits(&top.get("limits")),
@@ -239,6 +247,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     if !document.load.failed() {
         top::cross_check(&top, &settings);
         ignored_keys::warn(&top);
+        sites::check(&top, &settings);
     }
     Some(settings)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::header_edits;
 use super::keys;
 use super::reader::Item;
 use super::settings::{
@@ -101,7 +102,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
 }
 
 /// `off` and 0 mean no limit.
-fn body_timeout(item: &Item<'_>) -> Option<Duration> {
+pub(super) fn body_timeout(item: &Item<'_>) -> Option<Duration> {
     if item.text_is("off") {
         return None;
     }
@@ -123,7 +124,26 @@ fn method(item: &Item<'_>) -> Option<http::Method> {
     Some(method)
 }
 
-pub(super) fn affinity(item: &Item<'_>) -> Affinity {
+/// What holds for the keys of `affinity` that are absent.
+pub(super) struct AffinityDefaults {
+    pub cookie: String,
+    pub secrets: Vec<Secret>,
+    pub session_cookies: Vec<String>,
+    pub same_site: SameSite,
+}
+
+impl Default for AffinityDefaults {
+    fn default() -> Self {
+        Self {
+            cookie: "ICM".to_owned(),
+            secrets: Vec::new(),
+            session_cookies: SESSION_COOKIES.map(str::to_owned).to_vec(),
+            same_site: SameSite::Lax,
+        }
+    }
+}
+
+pub(super) fn affinity(item: &Item<'_>, defaults: &AffinityDefaults) -> Affinity {
     let map = item.map(keys::AFFINITY);
     let cookie = map.get("cookie").parsed("a cookie name", cookie_name);
     let sessions = map.get("session_cookies");
@@ -131,9 +151,9 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
         let list = sessions.one_or_more();
         list.iter().filter_map(|c| c.parsed("a cookie name", cookie_name)).map(|c| c.to_lowercase()).collect()
     } else {
-        SESSION_COOKIES.map(str::to_owned).to_vec()
+        defaults.session_cookies.clone()
     };
-    let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
+    let cookie = cookie.unwrap_or_else(|| defaults.cookie.clone());
     for ours in [cookie.clone(), login_cookie_name(&cookie), write_cookie_name(&cookie)] {
         if session_cookies.contains(&ours.to_lowercase()) {
             map.get("cookie").error(ValueError::new(format!("`{ours}` is one of session_cookies")));
@@ -144,14 +164,15 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
     let fail_back = map.get("fail_back");
     let fail_back = if fail_back.text_is("never") { None } else { fail_back.duration() };
     let secret_file = map.get("secret_file");
-    let secrets: Vec<Secret> = if secret_file.value.is_some() { secret_file.keys() } else { Vec::new() };
+    let secrets: Vec<Secret> =
+        if secret_file.value.is_some() { secret_file.keys() } else { defaults.secrets.clone() };
     Affinity {
         enabled: map.get("mode").choice(&[("cookie", true), ("off", false)]).unwrap_or(true),
         cookie,
         secrets,
         session_cookies,
         session_cookie_style: map.get("session_cookie_style").choice(&styles).unwrap_or_default(),
-        same_site: map.get("same_site").choice(&same_site).unwrap_or(SameSite::Lax),
+        same_site: map.get("same_site").choice(&same_site).unwrap_or(defaults.same_site),
         fail_back,
         idle_timeout: map.get("idle_timeout").period().unwrap_or(seconds(30 * 60)),
         drain_timeout: map.get("drain_timeout").duration().unwrap_or(seconds(30 * 60)),
@@ -212,10 +233,13 @@ pub(super) fn headers(item: &Item<'_>) -> Headers {
     } else {
         Some("max-age=31536000".to_owned())
     };
+    let rules = header_edits::header_rules(&map);
     Headers {
         host_of_server: map.get("host").choice(&[("client", false), ("server", true)]).unwrap_or(false),
         via: via_value,
         hsts: hsts_value,
         expose_server: map.get("expose_server").boolean().unwrap_or(false),
+        request_id: header_edits::request_id(&map.get("request_id"), &rules),
+        rules,
     }
 }

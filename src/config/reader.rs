@@ -10,6 +10,7 @@ use super::file_access::{Named, OwnFile};
 use super::keys;
 use super::tree::{Content, Entry, Node, Position, TAGS_NOT_SUPPORTED, push_key};
 use super::values::{self, ValueError};
+use crate::domain::cluster::SiteName;
 
 /// A value, or the place where a missing value would be.
 #[derive(Clone)]
@@ -196,6 +197,11 @@ impl<'d> Item<'d> {
             t if t.chars().any(char::is_control) => Err(ValueError::new("contains a control character")),
             t => Ok(t.to_owned()),
         })
+    }
+
+    /// The name of a site.
+    pub fn site(&self) -> Option<SiteName> {
+        self.text().and_then(|text| SiteName::new(&text))
     }
 
     /// `true` or `false`, or one of YAML 1.1's other words for them.

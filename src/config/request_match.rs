@@ -11,7 +11,6 @@ use crate::domain::rules::RequestMatch;
 pub(super) enum MatchOf {
     /// Routes are chosen before the database is looked up.
     Route,
-    #[allow(dead_code)] // until access rules are read
     AccessRule,
 }
 

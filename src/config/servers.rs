@@ -132,6 +132,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
         threshold,
         restricted: map.get("server_restricted").integer::<u8>(0, 4).unwrap_or(0) > 0,
         max_users: map.get("server_max_users").integer(0, u64::from(u32::MAX)).unwrap_or(0),
+        site: map.get("site").site(),
         connector_headers: map.get("connector_headers").choice(&connector_headers).unwrap_or_default(),
         availability: availability::of_server(&map.get("availability"), defaults.availability),
     };
@@ -201,6 +202,7 @@ fn names_view(map: &Map<'_>) -> NamesView {
             http_status: column("http_status", "HTTPStatus"),
             https_port: column("https_port", "HTTPSPort"),
             https_status: column("https_status", "HTTPSStatus"),
+            site: column("site", "Site"),
         },
         format: format(map),
         auth,

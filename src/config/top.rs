@@ -10,9 +10,11 @@ use super::acme;
 use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
+use super::routes;
 use super::settings::{
     AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
-    Listener, ListenerTls, LogFormat, LogTarget, Secret, Server, Servers, Settings, Statpub, UpstreamScheme,
+    Listener, ListenerTls, LogFormat, LogTarget, LoginLimits, Secret, Server, Servers, Settings, Statpub,
+    UpstreamScheme,
 };
 use super::values::{self, ValueError};
 use super::{tls, tls_protocol};
@@ -175,7 +177,33 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
             .unwrap_or(default.per_client_in_flight),
         per_client_exempt: exempt.iter().filter_map(|n| n.parsed("a network", values::network)).collect(),
         http2_streams: streams.unwrap_or(default.http2_streams),
+        logins: login_limits(&map.get("logins")),
     }
+}
+
+/// `limits.logins`; `None` without it, and with `off`.
+fn login_limits(item: &Item<'_>) -> Option<LoginLimits> {
+    if item.value.is_none() || item.is_off() {
+        return None;
+    }
+    let map = item.map(keys::LOGIN_LIMITS);
+    let default = LoginLimits::default();
+    // A longer window would not be remembered over a restart, a shorter one stops nobody.
+    let window = map.get("window");
+    let length = window.parsed("a duration such as `5m`", |text| match values::duration(text)? {
+        time if (10..=86_400).contains(&time.as_secs()) => Ok(time),
+        _ => Err(ValueError::new(format!("`{text}` is out of range")).hint("write 10s to 24h")),
+    });
+    let attempts = |key: &str| map.get(key).integer(0, 1_000_000);
+    let limits = LoginLimits {
+        per_address: attempts("per_address").unwrap_or(default.per_address),
+        per_user: attempts("per_user").unwrap_or(default.per_user),
+        window: length.unwrap_or(default.window),
+    };
+    if limits.per_address == 0 && limits.per_user == 0 {
+        item.warn("limits nothing: both numbers are 0");
+    }
+    Some(limits)
 }
 
 /// `admin`. Without it, the listener has its default address, which is loopback.
@@ -311,6 +339,7 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
                 response.as_secs()
             ));
         }
+        routes::cross_check(&map, &cluster.routes, settings);
         let sees_tls = |l: &Listener| l.tls.is_some() || !l.trusted_proxies.is_empty();
         if cluster.affinity.same_site == SameSite::None && !settings.listeners.iter().any(sees_tls) {
             map.get("affinity")

@@ -3,6 +3,7 @@
 //! It takes addresses and settings and returns values; `state` decides what to do with them.
 
 pub mod availability;
+pub(crate) mod caller;
 pub(crate) mod directory;
 pub mod domino;
 pub(crate) mod freshness;

@@ -16,7 +16,7 @@ use crate::discovery::domino::view_entries::reader::{
     self, ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
 };
 use crate::discovery::domino::{DominoClient, LoginSessions};
-use crate::domain::cluster::{HostPort, ServerName};
+use crate::domain::cluster::{HostPort, ServerName, SiteName};
 use crate::util::host::is_resolvable;
 pub use acceptance::ServersHold;
 use address::find_address;
@@ -173,6 +173,7 @@ pub(crate) fn server_with_defaults(
         threshold: None,
         restricted: false,
         max_users: 0,
+        site: None,
         connector_headers: ConnectorHeaders::Off,
         availability: Vec::new(),
     }
@@ -276,7 +277,8 @@ impl<'a> Collector<'a> {
         if http.is_none() && https.is_none() {
             return Err(format!("{name} has neither HTTP nor HTTPS enabled"));
         }
-        Ok(Some(server_with_defaults(name, hostname, at(http), at(https))))
+        let site = SiteName::new(row.text(&columns.site));
+        Ok(Some(Server { site, ..server_with_defaults(name, hostname, at(http), at(https)) }))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod compression;
 pub mod directory;
 pub mod freshness;
+pub mod login_attempts;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
 pub mod rules;

@@ -118,7 +118,7 @@ impl Drop for ConnectionPermit {
 }
 
 /// The address that identifies a client: of IPv6 only the network.
-fn client_network(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS).into(),
         v4 => v4,

@@ -2,6 +2,7 @@
 //! each candidate instead of sending the request.
 
 mod request;
+mod route_servers;
 mod text;
 
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::challenges::http_token;
-use crate::config::settings::{HostPattern, Mode};
-use crate::domain::cluster::Port;
-use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
+use crate::config::settings::{HostPattern, Mode, RouteAction};
+use crate::domain::cluster::{Port, SiteName};
+use crate::domain::select::{
+    CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
+};
 use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
-use crate::proxy::route::{self, TargetUri};
+use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
@@ -30,7 +33,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +42,9 @@ pub struct Explanation {
     pub cluster: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
+    /// The route that takes the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// `None` if the directory does not know the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<ExplainedDatabase>,
@@ -51,6 +57,9 @@ pub struct Explanation {
     /// The pattern of `cache.paths` that the path matches: a stored response needs no server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_path: Option<String>,
+    /// What the rules of `access` decide; `None` without rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<ExplainedAccess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Why this server is chosen.
@@ -72,6 +81,18 @@ pub struct ExplainedDatabase {
     pub replicas: usize,
 }
 
+/// What the rules of `access` decide about the request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedAccess {
+    /// The rule that decides; `None` if no rule matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Whether the request ends with an error page.
+    pub denied: bool,
+    /// The decision and its reason.
+    pub text: String,
+}
+
 /// The user's own last write to the database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedWrite {
@@ -86,6 +107,9 @@ pub struct ExplainedWrite {
 pub struct ExplainedCandidate {
     pub server: String,
     pub state: String,
+    /// Where the server is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,11 +152,23 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         explanation.notes.push(note.to_owned());
     }
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
-    match route::route(snapshot, &head, uri, request.client) {
+    explanation.access = route::access_of(snapshot, &head, uri, request.client, |decision| ExplainedAccess {
+        rule: decision.rule().map(|rule| rule.name.to_string()),
+        denied: decision.is_denied(),
+        text: decision.to_string(),
+    });
+    let Routing { route, result } = route::route(snapshot, &head, uri, request.client);
+    explanation.route = route.as_ref().map(|taken| taken.route.name.to_string());
+    match result {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
+        }
+        Err(LocalReply::Denied(denial)) => {
+            explanation.cluster = Some(denial.cluster.settings.name.clone());
+            explanation.status = Some(denial.problem.status());
+            explanation.outcome = denial.problem.as_str().to_owned();
         }
         Err(LocalReply::Choice(cluster, view, ambiguous)) => {
             explanation.cluster = Some(cluster.settings.name.clone());
@@ -151,6 +187,22 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.cluster = Some(cluster.settings.name.clone());
             explanation.outcome = "list".to_owned();
             explanation.status = Some(200);
+        }
+        Err(LocalReply::RouteRedirect(cluster, status, location)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "redirect".to_owned();
+            explanation.status = Some(status);
+            explanation.notes.push(format!("Location: {location}"));
+        }
+        Err(LocalReply::Fixed(cluster, response)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "respond".to_owned();
+            explanation.status = Some(response.status);
+        }
+        Err(LocalReply::File(cluster, file)) => {
+            explanation.cluster = Some(cluster.settings.name.clone());
+            explanation.outcome = "files".to_owned();
+            explanation.notes.push(file.describe());
         }
         // Routing never returns these.
         Err(
@@ -178,10 +230,18 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     let pattern = listed.and_then(|cache| caching::listed_path(cache, target));
     explanation.cached_path = pattern.map(|pattern| format!("/{}", pattern.to_text()));
     add_database(explanation, routed);
+    if let Some(RouteAction::HomeMail(home)) = routed.route.as_ref().map(|route| &route.action) {
+        let agent = &home.agent;
+        explanation
+            .notes
+            .push(format!("home_mail: this server is asked for the user's mail file by {agent}"));
+    }
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
+    explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
+    add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
@@ -204,6 +264,10 @@ fn add_database(explanation: &mut Explanation, routed: &Routed) {
             title: database.title().to_owned(),
             replicas: database.replicas().len(),
         });
+    } else if routed.cluster.settings.is_pool() {
+        explanation
+            .notes
+            .push("a pool: every server is a candidate, and nothing of the URL is read".to_owned());
     } else if routed.database.tag.is_some() {
         explanation
             .notes
@@ -222,6 +286,28 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
                 .to_owned(),
         );
     }
+}
+
+/// Notes that the request leaves the site of this ICM, or that it may not.
+fn add_crossing(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
+    let Some(own) = routed.cluster.site.as_ref().filter(|_| routed.view.has_other_sites) else { return };
+    let (server, why) = match decision.outcome {
+        SelectionOutcome::Serve(server, why) => (server, why),
+        _ if decision.verdicts.iter().any(|(_, verdict)| *verdict == CandidateVerdict::OtherSiteExcluded) => {
+            let text = format!("cross_sites is never: no server of site {own} can take the request");
+            return explanation.notes.push(text);
+        }
+        _ => return,
+    };
+    let Some(entry) = routed.view.server(server).filter(|entry| entry.of_other_site) else { return };
+    let because = match why {
+        SelectionReason::OtherSite | SelectionReason::SetAside | SelectionReason::LastResort => {
+            format!("no server of site {own} takes it (cross_sites)")
+        }
+        _ => "the user belongs to this server".to_owned(),
+    };
+    let other = entry.config.site.as_ref().map_or("-", SiteName::as_str);
+    explanation.notes.push(format!("the request crosses from site {own} to site {other}: {because}"));
 }
 
 /// Whether the chosen server would get the certificate of a client that shows one.
@@ -277,6 +363,7 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
 }
 
 fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision, target: &[u8]) {
+    explanation.add_left_out(routed);
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
@@ -289,6 +376,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
         explanation.candidates.push(ExplainedCandidate {
             server: name,
             state: entry.server.state().as_str().to_owned(),
+            site: entry.config.site.as_ref().map(ToString::to_string),
             index: entry.server.index(),
             path: holder.map(|h| h.path().to_owned()),
             target: holder
@@ -296,7 +384,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: verdict.to_string(),
+            verdict: entry.describe_verdict(*verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });

@@ -3,4 +3,5 @@
 
 pub(crate) mod audit;
 pub mod explain;
+pub mod exposure;
 pub(crate) mod simulate;

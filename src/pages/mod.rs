@@ -114,23 +114,24 @@ impl Pages {
             .iter()
             .map(|problem| {
                 let text = problem.text();
-                (error_html(&error, problem, &text), error_json(problem, &text))
+                (error_html(&error, problem, &text, None), error_json(problem, &text, None))
             })
             .collect();
         Self { error, choice, list, fixed_errors }
     }
 
     /// The page or the JSON for a problem: `{"status":503,"error":"no_server","message":"..."}`,
-    /// with `"href"` where the user can go on.
+    /// with `"href"` where the user can go on. `reference` is the ID by which the logs know the request.
     #[must_use]
-    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> RenderedPage {
+    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>, reference: Option<&str>) -> RenderedPage {
         let format = format_for(accept);
         let made = FIXED_ERRORS.iter().position(|p| p == problem).and_then(|i| self.fixed_errors.get(i));
+        let made = made.filter(|_| reference.is_none());
         match (made, format) {
             (Some((html, _)), PageFormat::Html) => html.clone(),
             (Some((_, json)), PageFormat::Json) => json.clone(),
-            (None, PageFormat::Html) => error_html(&self.error, problem, &problem.text()),
-            (None, PageFormat::Json) => error_json(problem, &problem.text()),
+            (None, PageFormat::Html) => error_html(&self.error, problem, &problem.text(), reference),
+            (None, PageFormat::Json) => error_json(problem, &problem.text(), reference),
         }
     }
 
@@ -183,7 +184,7 @@ struct TemplateKind {
 const ERROR_TEMPLATE: TemplateKind = TemplateKind {
     file: "error.html",
     built_in: include_str!("templates/error.html"),
-    known: &["style", "status", "title", "message", "link"],
+    known: &["style", "status", "title", "message", "link", "reference"],
     required: "message",
 };
 const CHOICE_TEMPLATE: TemplateKind = TemplateKind {
@@ -205,25 +206,34 @@ impl TemplateKind {
     }
 }
 
-fn error_html(template: &Template, problem: &Problem, text: &ProblemText) -> RenderedPage {
+fn error_html(
+    template: &Template,
+    problem: &Problem,
+    text: &ProblemText,
+    reference: Option<&str>,
+) -> RenderedPage {
     let status = text.status.to_string();
     let message = escape::escape_html(&text.message);
     let link = match link_of(problem) {
         Some((href, text)) => format!("<p><a href=\"{}\">{text}</a></p>", escape::escape_html(&href)),
         None => String::new(),
     };
+    let reference = reference.map_or_else(String::new, |id| {
+        format!("<p class=\"reference\">Reference: {}</p>", escape::escape_html(id))
+    });
     let page = template.fill(|name| match name {
         "style" => STYLE_SHEET,
         "status" => &status,
         "title" => text.title,
         "message" => &message,
         "link" => &link,
+        "reference" => &reference,
         _ => "",
     });
     html(text.status, template, page, text.retry_after)
 }
 
-fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
+fn error_json(problem: &Problem, text: &ProblemText, reference: Option<&str>) -> RenderedPage {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         status: u16,
@@ -231,9 +241,11 @@ fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
         message: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         href: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<&'a str>,
     }
     let href = link_of(problem).map(|(href, _)| href);
-    let body = Body { status: text.status, error: text.error, message: &text.message, href };
+    let body = Body { status: text.status, error: text.error, message: &text.message, href, reference };
     json(text.status, listing::json(&body), text.retry_after)
 }
 

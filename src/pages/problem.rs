@@ -40,8 +40,23 @@ pub enum Problem {
     Draining,
     /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
     UnknownDatabase,
+    /// 404: `home_mail` found no mail file of the user.
+    NoHomeMail,
+    /// 403: a route of the configuration denies the request.
+    Denied,
+    /// 404: there is no such file in the folder of a route.
+    FileNotFound,
     /// 409: several databases have this path, and the method is neither GET nor HEAD.
     AmbiguousConflict,
+    /// 403: a rule denies the request.
+    AccessDenied,
+    /// 404: there is nothing at this address, or a rule says so.
+    NotFound,
+    /// 429: too many attempts to log in, from this address or for this user.
+    TooManyLogins {
+        /// Seconds until the next attempt may pass.
+        wait_secs: u32,
+    },
     /// 421: no cluster serves this Host.
     Misdirected,
     /// 502: the server failed after the request was sent to it.
@@ -76,12 +91,17 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 18] = [
+pub(super) const FIXED_ERRORS: [Problem; 23] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
     Problem::UnknownDatabase,
+    Problem::NoHomeMail,
+    Problem::Denied,
+    Problem::FileNotFound,
     Problem::AmbiguousConflict,
+    Problem::AccessDenied,
+    Problem::NotFound,
     Problem::Misdirected,
     Problem::BadGateway,
     Problem::MalformedResponse,
@@ -180,6 +200,27 @@ impl Problem {
                 "There is no database at this address. Please check the spelling.",
                 None,
             ),
+            Self::NoHomeMail => (
+                404,
+                "no_home_mail",
+                "No mail file is known for you",
+                "Your entry in the directory names no mail file. Please ask your administrator.",
+                None,
+            ),
+            Self::Denied => (
+                403,
+                "denied",
+                "This page is not available",
+                "Requests for this address are not allowed here.",
+                None,
+            ),
+            Self::FileNotFound => (
+                404,
+                "file_not_found",
+                "There is no such page",
+                "There is nothing at this address. Please check the spelling.",
+                None,
+            ),
             Self::AmbiguousConflict => (
                 409,
                 "ambiguous_path",
@@ -194,6 +235,28 @@ impl Problem {
                 "This site is not served here",
                 "The host name of this request does not belong to a site that is served here.",
                 None,
+            ),
+            Self::AccessDenied => (
+                403,
+                "access_denied",
+                "This page is not available here",
+                "This page may not be opened from your network.",
+                None,
+            ),
+            Self::NotFound => (
+                404,
+                "not_found",
+                "There is no such page",
+                "There is nothing at this address. Please check that it is spelled correctly.",
+                None,
+            ),
+            Self::TooManyLogins { wait_secs } => (
+                429,
+                "too_many_logins",
+                "Too many attempts to sign in",
+                "There were too many attempts to sign in from your address or with this user name. \
+                 Please wait some minutes and try again.",
+                Some(*wait_secs),
             ),
             Self::BadGateway => (
                 502,

@@ -82,13 +82,13 @@ fn every_problem_has_its_status_and_a_balanced_page() {
     let pages = Pages::built_in();
     let mut codes = std::collections::BTreeSet::new();
     for problem in all_problems() {
-        let page = pages.error(&problem, None);
+        let page = pages.error(&problem, None, None);
         assert_eq!(page.status, problem.status());
         assert_eq!(page.content_type, "text/html; charset=utf-8");
         skeleton(text(&page));
         assert!(text(&page).contains(&format!(">{}<", page.status)), "{problem:?}");
         assert!(!text(&page).contains("{{"), "{problem:?}");
-        let json = value(&pages.error(&problem, JSON_ONLY));
+        let json = value(&pages.error(&problem, JSON_ONLY, None));
         assert_eq!(json["status"], page.status);
         assert!(!json["message"].as_str().unwrap().is_empty());
         assert!(codes.insert(json["error"].as_str().unwrap().to_owned()), "one code for two problems");
@@ -122,7 +122,7 @@ fn no_page_loads_resources() {
     let pages = Pages::built_in();
     let list = pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     let choice = pages.choice(&[choice("Leads")], None, "/sales/leads.nsf");
-    for page in all_problems().iter().map(|p| pages.error(p, None)).chain([list, choice]) {
+    for page in all_problems().iter().map(|p| pages.error(p, None, None)).chain([list, choice]) {
         let html = text(&page);
         for resource in ["http:", "https:", "src=", "url(", "@import", "<script", "href=\"//"] {
             assert!(!html.contains(resource), "{resource} in {html}");
@@ -134,7 +134,7 @@ fn no_page_loads_resources() {
 
 #[test]
 fn an_error_in_json_has_the_documented_shape() {
-    let rendered = Pages::built_in().error(&Problem::NoServer, JSON_ONLY);
+    let rendered = Pages::built_in().error(&Problem::NoServer, JSON_ONLY, None);
     let json = value(&rendered);
     assert_eq!(json["status"], 503);
     assert_eq!(json["error"], "no_server");
@@ -145,8 +145,10 @@ fn an_error_in_json_has_the_documented_shape() {
 fn an_out_of_service_page_shows_the_path_of_the_request() {
     let problem = Problem::AllOutOfService { database: "/sales/<b>.nsf".into() };
     let pages = Pages::built_in();
-    assert!(text(&pages.error(&problem, None)).contains("Every replica of /sales/&lt;b&gt;.nsf was taken"));
-    let json = value(&pages.error(&problem, JSON_ONLY));
+    assert!(
+        text(&pages.error(&problem, None, None)).contains("Every replica of /sales/&lt;b&gt;.nsf was taken")
+    );
+    let json = value(&pages.error(&problem, JSON_ONLY, None));
     assert!(json["message"].as_str().unwrap().contains("/sales/<b>.nsf"));
 }
 
@@ -154,19 +156,19 @@ fn an_out_of_service_page_shows_the_path_of_the_request() {
 fn a_note_id_page_offers_the_databases_own_link() {
     let problem = Problem::NoteIdServerGone { link: "/sales/leads.nsf".into() };
     let pages = Pages::built_in();
-    assert!(text(&pages.error(&problem, None)).contains("<a href=\"/sales/leads.nsf\">"));
-    assert_eq!(value(&pages.error(&problem, JSON_ONLY))["href"], "/sales/leads.nsf");
+    assert!(text(&pages.error(&problem, None, None)).contains("<a href=\"/sales/leads.nsf\">"));
+    assert_eq!(value(&pages.error(&problem, JSON_ONLY, None))["href"], "/sales/leads.nsf");
 }
 
 #[test]
 fn own_answers_carry_server_charset_and_retry_after_but_no_version() {
-    let fields: http::HeaderMap = Pages::built_in().error(&Problem::NoServer, None).headers().collect();
+    let fields: http::HeaderMap = Pages::built_in().error(&Problem::NoServer, None, None).headers().collect();
     assert_eq!(fields["server"], "domino-icm");
     assert_eq!(fields["content-type"], "text/html; charset=utf-8");
     assert_eq!(fields["cache-control"], "no-store");
     assert_eq!(fields["retry-after"], "10");
     let fields: http::HeaderMap =
-        Pages::built_in().error(&Problem::MethodNotAllowed, None).headers().collect();
+        Pages::built_in().error(&Problem::MethodNotAllowed, None, None).headers().collect();
     assert!(fields.contains_key("allow") && !fields.contains_key("retry-after"));
 }
 
@@ -182,13 +184,14 @@ fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_th
         fields["content-security-policy"].to_str().unwrap().to_owned()
     };
     let (built_in, own) = (Pages::built_in(), Pages::load(dir.path()).unwrap());
-    assert_eq!(content_security_policy(&own.error(&Problem::NoServer, None)), "frame-ancestors 'self'");
+    assert_eq!(content_security_policy(&own.error(&Problem::NoServer, None, None)), "frame-ancestors 'self'");
     assert!(
-        content_security_policy(&own.error(&Problem::NoServer, JSON_ONLY)).contains("frame-ancestors 'self'")
+        content_security_policy(&own.error(&Problem::NoServer, JSON_ONLY, None))
+            .contains("frame-ancestors 'self'")
     );
     let list = |pages: &Pages| pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     for page in [
-        built_in.error(&Problem::NoServer, None),
+        built_in.error(&Problem::NoServer, None, None),
         list(&built_in),
         list(&own),
         built_in.choice(&[choice("Leads")], None, "/"),
@@ -257,7 +260,7 @@ fn a_custom_page_replaces_only_its_built_in_page() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<h1>Acme {{status}}</h1>{{message}}{{link}}").unwrap();
     let pages = Pages::load(dir.path()).unwrap();
-    assert!(text(&pages.error(&Problem::NoServer, None)).starts_with("<h1>Acme 503</h1>None of"));
+    assert!(text(&pages.error(&Problem::NoServer, None, None)).starts_with("<h1>Acme 503</h1>None of"));
     assert_eq!(
         pages.choice(&[choice("x")], None, "/x.nsf"),
         Pages::built_in().choice(&[choice("x")], None, "/x.nsf")
@@ -295,13 +298,13 @@ proptest! {
         );
         let gone = Problem::NoteIdServerGone { link: link.clone() };
         prop_assert_eq!(
-            skeleton(text(&pages.error(&gone, None))),
-            skeleton(text(&pages.error(&Problem::NoteIdServerGone { link: "/".into() }, None)))
+            skeleton(text(&pages.error(&gone, None, None))),
+            skeleton(text(&pages.error(&Problem::NoteIdServerGone { link: "/".into() }, None, None)))
         );
         let out = Problem::AllOutOfService { database: path.clone() };
         prop_assert_eq!(
-            skeleton(text(&pages.error(&out, None))),
-            skeleton(text(&pages.error(&Problem::NoServer, None)))
+            skeleton(text(&pages.error(&out, None, None))),
+            skeleton(text(&pages.error(&Problem::NoServer, None, None)))
         );
     }
 
@@ -310,5 +313,17 @@ proptest! {
         let json = value(&Pages::built_in().list(&[database(&title, &path)], 0, "c", JSON_ONLY));
         prop_assert_eq!(json["databases"][0]["title"].as_str(), Some(title.as_str()));
         prop_assert_eq!(json["databases"][0]["path"].as_str(), Some(path.as_str()));
+    }
+}
+
+#[test]
+fn a_page_shows_the_id_of_the_request_where_there_is_one() {
+    let pages = Pages::built_in();
+    for problem in all_problems() {
+        let html = pages.error(&problem, None, Some("a-7<b>"));
+        assert!(text(&html).contains("<p class=\"reference\">Reference: a-7&lt;b&gt;</p>"), "{problem:?}");
+        let json = pages.error(&problem, JSON_ONLY, Some("a-7"));
+        assert_eq!(value(&json)["reference"], "a-7");
+        assert!(!text(&pages.error(&problem, None, None)).contains("Reference"), "{problem:?}");
     }
 }

@@ -28,7 +28,8 @@ pub struct ResponseContext<'a> {
     /// The server in `Location`, and the tag of the database there.
     pub redirected_to: Option<(ServerId, u32)>,
     pub sets_cookies: bool,
-    pub is_html: bool,
+    /// Whether the user stays on the server that sent it.
+    pub is_page: bool,
 }
 
 /// Writes the affinity cookie if it changes.
@@ -45,7 +46,8 @@ pub fn write<H: ResponseHead>(
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return Ok(()) };
-    let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
+    let is_login = response.sets_cookies && routed.cluster.pool_tag.is_none();
+    let login = if is_login { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
     let changed = update(&mut entries, head.status(), routed, attempt, response, login, now)
         || routed.affinity.has_login_cookie;
@@ -101,7 +103,7 @@ fn update(
         entries.forget_former(tag);
         return changed;
     }
-    if response.is_html
+    if response.is_page
         && let Some(tag) = routed.database.tag
     {
         let changed = update_entry(entries, routed, attempt, response.tried, tag, now, idle);

@@ -8,8 +8,26 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, log_record};
+use crate::config::settings::Mode;
 use crate::domain::select::{SelectionOutcome, SelectionReason};
 use crate::telemetry::statistics::CacheResult;
+
+/// Counts a request that a server of another site got, or to which redirect mode sent the browser.
+pub(super) fn count_crossing(ctx: &Ctx) {
+    let Some(routed) = ctx.routed.as_ref().filter(|routed| routed.view.has_other_sites) else { return };
+    let server = match (&ctx.attempt, ctx.outcome) {
+        (Some(attempt), _) => attempt.server,
+        (None, Some(SelectionOutcome::Serve(server, _)))
+            if routed.cluster.settings.mode == Mode::Redirect =>
+        {
+            server
+        }
+        _ => return,
+    };
+    if routed.view.is_of_other_site(server) {
+        routed.cluster.persistent_state.traffic.record_site_crossing();
+    }
+}
 
 impl Proxy {
     /// Counts how a request ended.
@@ -22,6 +40,7 @@ impl Proxy {
             here.successful.fetch_add(1, Relaxed);
         } else if ctx.routed.is_some() {
             self.count_outcome(ctx.outcome);
+            count_crossing(ctx);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             here.receive_errors.fetch_add(1, Relaxed);
@@ -32,6 +51,11 @@ impl Proxy {
     }
 
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
+        if let Some(taken) = &ctx.route
+            && let Some(requests) = taken.cluster.route_requests.get(taken.route.number)
+        {
+            requests.count();
+        }
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);
         traffic.record_request(log_record::status(session, e), total);

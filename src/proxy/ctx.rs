@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::body_compression::BodyCompression;
 use super::client_info::ClientInfo;
-use super::routed::Routed;
+use super::login_limits::UserKey;
+use super::routed::{Routed, TakenRoute};
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
 use crate::edge::login_connections::ConnectionLogin;
@@ -32,6 +34,8 @@ pub struct Ctx {
     pub waiting: Option<Arc<PendingResponse>>,
     /// `None` if the request was answered before it was routed.
     pub routed: Option<Box<Routed>>,
+    /// The route that the request took.
+    pub route: Option<TakenRoute>,
     /// The current attempt, or the one whose response was passed on.
     pub attempt: Option<Attempt>,
     pub failover: FailoverState,
@@ -39,6 +43,8 @@ pub struct Ctx {
     pub outcome: Option<SelectionOutcome>,
     /// Set if the client's connection carries a login: it has its own connections to servers.
     pub login: Option<ConnectionLogin>,
+    /// The user whose login this request tries; set if `limits.logins` counts it.
+    pub login_user: Option<UserKey>,
     pub tunnel: Option<Arc<tunnel::TunnelConnector>>,
     /// Whether the connection that is counted for this request has TLS.
     pub outbound: Option<bool>,
@@ -50,10 +56,14 @@ pub struct Ctx {
     pub compression: Option<Box<BodyCompression>>,
     /// What the cache did for a request for a cached path; `None` for all others.
     pub(super) cache: Option<CacheResult>,
+    /// The request ID, where the cluster has them.
+    pub request_id: Option<HeaderValue>,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
-    /// The reason in the access log for such a response, if it is not an error.
+    /// The reason in the access log for such a response, unless its page says it.
     pub reply_reason: Option<&'static str>,
+    /// The number of the access rule that denied the request.
+    pub denied_by: Option<usize>,
     /// A `Set-Cookie` value for such a response.
     pub reply_cookie: Option<String>,
     pub problem: Option<Problem>,
@@ -92,18 +102,22 @@ impl Ctx {
             client_permit: None,
             waiting: None,
             routed: None,
+            route: None,
             attempt: None,
             failover: FailoverState::default(),
             outcome: None,
             login: None,
+            login_user: None,
             tunnel: None,
             outbound: None,
             body_bytes: 0,
             response_bytes: 0,
             compression: None,
             cache: None,
+            request_id: None,
             reply_cluster: None,
             reply_reason: None,
+            denied_by: None,
             reply_cookie: None,
             problem: None,
             ended: None,
@@ -113,6 +127,11 @@ impl Ctx {
 
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.reply_cluster.as_ref())
+    }
+
+    /// Whether the response may be kept for other users, or comes from the cache.
+    pub fn uses_cache(&self) -> bool {
+        self.cache.is_some_and(|result| result != CacheResult::Bypass)
     }
 
     /// Whether this attempt needs a new connection. False the next time.

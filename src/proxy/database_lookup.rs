@@ -24,6 +24,9 @@ pub(super) fn find_database(
     entries: &AffinityEntries,
 ) -> Result<RoutedDatabase, LocalReply> {
     let RouteContext { cluster, view, target, .. } = *context;
+    if cluster.pool_tag.is_some() {
+        return Ok(RoutedDatabase { tag: cluster.pool_tag, ..RoutedDatabase::default() });
+    }
     let (mut found, mut tag) = (None, None);
     match look_up(view, target) {
         _ if is_login_of_directory(target) => {}
@@ -46,9 +49,12 @@ pub(super) fn find_database(
         }
     }
     let tag = tag.or_else(|| found.as_ref().map(|found| tag_of(cluster, view, found)));
-    let range = target.database.as_ref().map_or(0..0, |database| database.range.clone());
+    let is_named_by_route = context.database_of_route();
+    // The URL has no path of this database that could be replaced.
+    let range =
+        target.database.as_ref().filter(|_| !is_named_by_route).map(|database| database.range.clone());
     let note_id = target.locator == Locator::NoteId && tag.is_some();
-    Ok(RoutedDatabase { found, tag, range, note_id })
+    Ok(RoutedDatabase { found, tag, range: range.unwrap_or(0..0), is_named_by_route, note_id })
 }
 
 /// Whether the target is a login under `names.nsf`, which every server has even if the directory does not list it.
@@ -120,7 +126,8 @@ fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousPathId) -> Lo
     let cluster = Arc::clone(context.cluster);
     match cluster.settings.ambiguous_path {
         AmbiguousPath::NotFound => LocalReply::Problem(Problem::UnknownDatabase, Some(cluster)),
-        _ if matches!(context.head.method, Method::GET | Method::HEAD) => {
+        // Where a route names the database, no link can name another one.
+        _ if matches!(context.head.method, Method::GET | Method::HEAD) && !context.database_of_route() => {
             LocalReply::Choice(cluster, Arc::clone(context.view), ambiguous)
         }
         _ => LocalReply::Problem(Problem::AmbiguousConflict, Some(cluster)),

@@ -28,6 +28,7 @@ pub(super) fn decide_at(routed: &Routed, tried: &[ServerId], now_ms: u64) -> Dec
     // A request that belongs to a page of another database, such as a login form, needs a server with that database.
     if let Some(hinted) = &routed.affinity.hinted_database {
         routed.view.candidates(Some(hinted), &mut candidates);
+        keep_servers_of_route(routed, &mut candidates);
         for candidate in &mut candidates {
             candidate.status = ReplicaStatus::InService;
         }
@@ -37,8 +38,15 @@ pub(super) fn decide_at(routed: &Routed, tried: &[ServerId], now_ms: u64) -> Dec
         }
     }
     routed.view.candidates(routed.database.found.as_ref(), &mut candidates);
+    keep_servers_of_route(routed, &mut candidates);
     own_write::compare(routed, &mut candidates);
     ask(routed, &candidates, tried, now_ms)
+}
+
+fn keep_servers_of_route(routed: &Routed, candidates: &mut SmallVec<[Candidate; 8]>) {
+    if routed.route.as_ref().is_some_and(|route| !route.servers.is_empty()) {
+        candidates.retain(|candidate| routed.allows(candidate.server));
+    }
 }
 
 fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {

@@ -134,7 +134,7 @@ fn check_connection(head: &mut RequestHeader) -> Result<(), Problem> {
 
 /// The name is in lower case.
 fn is_end_to_end(name: &str) -> bool {
-    super::request_headers::is_reserved(name)
+    crate::util::header_names::is_reserved(name)
         || name.starts_with("content-")
         || name.starts_with("accept")
         || name.starts_with("if-")

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use pingora::{Error, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{Proxy, error_mapping, keep_alive};
+use super::header_edits::FieldEdits;
+use super::static_files::{FileRequest, FoundFile, OpenFile};
+use super::{Proxy, error_mapping, keep_alive, request_id, static_files};
+use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
+use crate::domain::rules::local_url;
 use crate::domain::url;
 use crate::edge::pending_responses;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
@@ -27,6 +31,8 @@ pub enum LocalReply {
     Rejected(Problem),
     /// An error page, and the cluster if it is known.
     Problem(Problem, Option<Arc<Cluster>>),
+    /// An error page, because a rule of `access` denies the request.
+    Denied(Box<Denial>),
     /// 308 to the same URL over TLS.
     RedirectToHttps(String, Option<Arc<Cluster>>),
     /// Redirect mode: the browser goes to the server itself.
@@ -38,12 +44,31 @@ pub enum LocalReply {
     },
     /// The key authorization for an HTTP-01 challenge of ACME.
     AcmeChallenge(String),
+    /// A route sends the browser to another URL.
+    RouteRedirect(Arc<Cluster>, u16, String),
+    /// The fixed response of a route.
+    Fixed(Arc<Cluster>, Arc<FixedResponse>),
+    /// A file of a route's folder.
+    File(Arc<Cluster>, FileRequest),
     /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
     Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
     /// The databases of a cluster.
     List(Arc<Cluster>, Arc<ClusterView>),
+}
+
+/// A request that a rule of `access` denies.
+#[derive(Debug)]
+pub struct Denial {
+    /// The cluster that serves the host.
+    pub cluster: Arc<Cluster>,
+    /// The position of the rule.
+    pub rule: usize,
+    /// Why, as the access log shows it.
+    pub reason: &'static str,
+    /// The page that is shown.
+    pub problem: Problem,
 }
 
 impl From<Problem> for LocalReply {
@@ -56,20 +81,38 @@ impl LocalReply {
     pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
-            Self::Choice(cluster, ..) | Self::List(cluster, _) => Some(cluster),
+            Self::Choice(cluster, ..)
+            | Self::List(cluster, _)
+            | Self::RouteRedirect(cluster, ..)
+            | Self::Fixed(cluster, _)
+            | Self::File(cluster, _) => Some(cluster),
+            Self::Denied(denial) => Some(&denial.cluster),
             Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
                 None
             }
         }
     }
 
-    /// The reason in the access log; errors have none.
+    /// HSTS for the response of a route, as servers' responses have it.
+    pub(super) fn hsts_of_route(&self, tls: bool) -> Option<String> {
+        let cluster = match self {
+            Self::RouteRedirect(cluster, ..) | Self::Fixed(cluster, _) | Self::File(cluster, _) => cluster,
+            _ => return None,
+        };
+        cluster.settings.headers.hsts.clone().filter(|_| tls)
+    }
+
+    /// The reason in the access log; an error whose page says it has none.
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::RedirectToHttps(..) => Some("https"),
             Self::AcmeChallenge(_) => Some("acme"),
             Self::Choice(..) => Some("choice"),
             Self::List(..) => Some("list"),
+            Self::Denied(denial) => Some(denial.reason),
+            Self::RouteRedirect(..) => Some("redirect"),
+            Self::Fixed(..) => Some("respond"),
+            Self::File(..) => Some("files"),
             _ => None,
         }
     }
@@ -86,7 +129,9 @@ impl Proxy {
         reply: LocalReply,
         hsts: Option<&str>,
     ) -> Result<()> {
-        let (mut head, body) = render(session, snapshot, &reply)?;
+        begin_request_id(session, ctx, reply.cluster());
+        let (mut head, body) = prepare(session, snapshot, &reply, ctx.request_id.as_ref()).await?;
+        add_cluster_fields(&mut head, ctx, reply.cluster())?;
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -98,14 +143,25 @@ impl Proxy {
         }
         ctx.reply_cluster = reply.cluster().cloned();
         ctx.reply_reason = reply.reason();
-        if let LocalReply::Problem(..) = reply
+        if let LocalReply::Problem(problem, _) = &reply
+            && *problem != Problem::Denied
             && ctx.routed.is_none()
         {
             self.count_outcome(None);
         }
-        if let LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) = reply {
-            ctx.problem = Some(problem);
+        match reply {
+            LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => ctx.problem = Some(problem),
+            LocalReply::Denied(denial) => {
+                denial.cluster.count_denied(denial.rule);
+                ctx.denied_by = Some(denial.rule);
+                ctx.problem = Some(denial.problem);
+            }
+            _ => {}
         }
+        let body = match body {
+            LocalBody::Bytes(body) => body,
+            LocalBody::File(file) => return file.send(session, head).await,
+        };
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
         if has_body {
@@ -143,13 +199,93 @@ pub(super) fn is_response_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
 }
 
-fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<(ResponseHeader, Bytes)> {
+/// The content of a response.
+enum LocalBody {
+    Bytes(Bytes),
+    File(OpenFile),
+}
+
+async fn prepare(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
+) -> Result<(ResponseHeader, LocalBody)> {
+    let LocalReply::File(_, file) = reply else {
+        return render(session, snapshot, reply, request_id)
+            .map(|(head, body)| (head, LocalBody::Bytes(body)));
+    };
+    let request = session.req_header();
+    let problem = if matches!(request.method, Method::GET | Method::HEAD) {
+        match file.open().await {
+            FoundFile::File(file) => return Ok((file.head(request)?, LocalBody::File(file))),
+            FoundFile::FolderWithoutSlash => {
+                let (head, body) = redirect(302, &with_slash(request.raw_path()))?;
+                return Ok((head, LocalBody::Bytes(body)));
+            }
+            FoundFile::Nothing => Problem::FileNotFound,
+            FoundFile::Unreadable => Problem::Internal,
+        }
+    } else {
+        Problem::MethodNotAllowed
+    };
+    let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let (mut head, body) = page(snapshot.pages.error(&problem, accept, reference(request_id)))?;
+    if problem == Problem::MethodNotAllowed {
+        head.insert_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))?;
+    }
+    Ok((head, LocalBody::Bytes(body)))
+}
+
+/// The request ID as a page shows it.
+fn reference(request_id: Option<&HeaderValue>) -> Option<&str> {
+    request_id.and_then(|id| id.to_str().ok())
+}
+
+/// The URL of a folder, on this host.
+fn with_slash(target: &[u8]) -> String {
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, b"")),
+        None => (target, &b""[..]),
+    };
+    local_url(&[path, b"/", query].concat())
+}
+
+/// A request that was answered before it was routed has no ID yet.
+fn begin_request_id(session: &Session, ctx: &mut Ctx, cluster: Option<&Arc<Cluster>>) {
+    if ctx.request_id.is_none()
+        && let Some(field) = cluster.and_then(|cluster| cluster.settings.headers.request_id.as_ref())
+    {
+        ctx.request_id = Some(request_id::of_request(session.req_header(), field));
+    }
+}
+
+fn add_cluster_fields(head: &mut ResponseHeader, ctx: &Ctx, cluster: Option<&Arc<Cluster>>) -> Result<()> {
+    let id = ctx.request_id.as_ref();
+    match (&ctx.routed, cluster) {
+        (Some(routed), _) => FieldEdits::to_client(routed, id).apply_to_own_response(head),
+        (None, Some(cluster)) => {
+            let route = ctx.route.as_ref().map(|taken| &*taken.route);
+            FieldEdits::of_cluster(cluster, route, id).apply_to_own_response(head)
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn render(
+    session: &Session,
+    snapshot: &Snapshot,
+    reply: &LocalReply,
+    request_id: Option<&HeaderValue>,
+) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let reference = reference(request_id);
     match reply {
         LocalReply::Rejected(problem) | LocalReply::Problem(problem, _) => {
-            page(snapshot.pages.error(problem, accept))
+            page(snapshot.pages.error(problem, accept, reference))
         }
+        LocalReply::Denied(denial) => page(snapshot.pages.error(&denial.problem, accept, reference)),
         LocalReply::RedirectToHttps(location, _) => redirect(308, location),
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
         LocalReply::AcmeChallenge(key_authorization) => {
@@ -159,6 +295,16 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
             head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
             Ok((head, Bytes::from(key_authorization.clone())))
         }
+        LocalReply::RouteRedirect(_, status, location) => {
+            let (mut head, body) = redirect(*status, location)?;
+            if matches!(status, 301 | 308) {
+                head.remove_header(&header::CACHE_CONTROL);
+            }
+            Ok((head, body))
+        }
+        LocalReply::Fixed(_, response) => fixed(request, response),
+        // Made by `prepare`, because it waits for the file.
+        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept, reference)),
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;
@@ -191,6 +337,35 @@ fn empty(status: u16) -> Result<ResponseHeader> {
     head.insert_header(header::SERVER, pages::SERVER_NAME)?;
     head.insert_header(header::CONTENT_LENGTH, "0")?;
     Ok(head)
+}
+
+/// The fixed response of a route; 304 if the client has it already.
+fn fixed(request: &RequestHeader, response: &FixedResponse) -> Result<(ResponseHeader, Bytes)> {
+    let is_page = response.status == 200;
+    let unchanged = is_page
+        && matches!(request.method, Method::GET | Method::HEAD)
+        && static_files::is_unchanged(request, &response.etag, None);
+    let mut head = ResponseHeader::build(if unchanged { 304 } else { response.status }, Some(8))?;
+    head.insert_header(header::SERVER, pages::SERVER_NAME)?;
+    // The next reload may change it.
+    let cache_control = if is_page { "no-cache" } else { "no-store" };
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static(cache_control))?;
+    if is_page {
+        head.insert_header(header::ETAG, response.etag.clone())?;
+    }
+    let has_content = !unchanged && response.status != 204;
+    if has_content {
+        head.insert_header(header::CONTENT_TYPE, response.content_type.clone())?;
+        head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
+        head.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
+    }
+    if let Some(seconds) = response.retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    for (name, value) in &response.headers {
+        head.insert_header(name, value.clone())?;
+    }
+    Ok((head, if has_content { response.body.clone() } else { Bytes::new() }))
 }
 
 fn choice(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
@@ -46,6 +46,7 @@ pub(super) fn record<'a>(
         referer: value(&header::REFERER),
         user_agent: value(&header::USER_AGENT),
         cluster: ctx.cluster().map(|cluster| cluster.settings.name.as_str()),
+        route: ctx.route.as_ref().map(|taken| &*taken.route.name),
         database: routed.and_then(|routed| {
             let database = routed.view.directory.index.database(routed.database.found.as_ref()?.database);
             Some((database.path(), database.replica_id()))
@@ -54,6 +55,10 @@ pub(super) fn record<'a>(
         attempts: attempts(ctx, server),
         why: why(ctx),
         page: ctx.problem.as_ref().map(Problem::as_str),
+        request_id: ctx.request_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default(),
+        access_rule: ctx
+            .denied_by
+            .and_then(|number| Some(&*ctx.reply_cluster.as_ref()?.settings.access.rules().get(number)?.name)),
         first_byte_ms: ctx.first_byte.map(saturating_millis),
         total_ms: saturating_millis(total),
     }

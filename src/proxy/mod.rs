@@ -1,6 +1,7 @@
 //! Pingora's hooks in the order of a request. Each one asks the modules beside it; [`crate::domain::select`] alone decides
 //! which server gets the request.
 
+pub(crate) mod access;
 mod acme_challenge;
 mod affinity_cookie;
 mod attempt;
@@ -17,11 +18,14 @@ pub mod database_lookup;
 mod error_mapping;
 pub mod failover;
 mod fast_path;
+mod header_edits;
+mod home_mail;
 mod http_validation;
 mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
+mod login_limits;
 pub mod own_write;
 mod redirect_mode;
 mod request_body;
@@ -29,14 +33,17 @@ mod request_checks;
 mod request_cookies;
 mod request_facts;
 mod request_headers;
+mod request_id;
 mod response_body;
 mod response_deadline;
 mod response_headers;
 mod response_validation;
 pub mod route;
+mod route_action;
 mod route_context;
 pub mod routed;
 mod server_choice;
+mod static_files;
 mod upstream_connection;
 mod user_affinity;
 mod write_cookie;
@@ -68,6 +75,8 @@ use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
+use header_edits::FieldEdits;
+use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
 /// One for all listeners.
@@ -80,6 +89,7 @@ pub(crate) struct Proxy {
     fast_path: FastPath,
     client_rate: ClientRate,
     in_flight: ClientsInFlight,
+    login_limits: LoginLimiter,
 }
 
 impl Proxy {
@@ -90,8 +100,8 @@ impl Proxy {
         logins: Arc<LoginConnections>,
         fast_path: FastPath,
     ) -> Self {
-        let (client_rate, in_flight) = Default::default();
-        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight }
+        let (client_rate, in_flight, login_limits) = Default::default();
+        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight, login_limits }
     }
 
     /// Checks a response's head, notes what it says about server and connection, and rewrites it for the client.
@@ -133,6 +143,9 @@ impl Proxy {
             // Tells the client not to send another request on this connection.
             keep_alive::close_after_response(session);
         }
+        if let Some(user) = ctx.login_user {
+            self.note_login(user, head);
+        }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         response_headers::to_client(head, fields, ctx, session.req_header())?;
         Ok(ReceivedHead::Final)
@@ -171,13 +184,20 @@ impl ProxyHttp for Proxy {
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
                 routed.certificate = client_info::certificate_of(session, listener);
-                login_form::read(session, &mut routed).await?;
-                self.accept(session, ctx, routed)
+                match self.read_login(session, ctx, &mut routed).await? {
+                    Ok(()) => self.accept(session, ctx, routed),
+                    Err(reply) => Err(reply),
+                }
             }
             Err(reply) => Err(reply),
         };
+        let accepted = match accepted {
+            Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+            accepted => accepted,
+        };
         if let Err(reply) = accepted {
-            self.reply(session, ctx, &snapshot, reply, None).await?;
+            let hsts = reply.hsts_of_route(client.tls);
+            self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await?;
             return Ok(true);
         }
         if let Some(routed) = &ctx.routed {
@@ -294,7 +314,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => request_headers::to_server(request, routed, attempt, ctx.client),
+            (Some(routed), Some(attempt)) => {
+                request_headers::to_server(request, routed, attempt, ctx.client)?;
+                FieldEdits::to_server(routed, ctx.request_id.as_ref()).apply_to_request(request)
+            }
             _ => Ok(()),
         }
     }

@@ -10,9 +10,12 @@ use pingora_proxy::Session;
 use super::client_info::ClientInfo;
 use super::ctx::Ctx;
 use super::local_reply::LocalReply;
+use super::route::Routing;
 use super::route_context::TargetUri;
 use super::routed::Routed;
-use super::{Proxy, acme_challenge, authority, http_validation, keep_alive, redirect_mode, route};
+use super::{
+    Proxy, acme_challenge, authority, http_validation, keep_alive, redirect_mode, request_id, route,
+};
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::edge::gate::refusal;
 use crate::pages::Problem;
@@ -59,10 +62,14 @@ impl Proxy {
             .ok_or(Problem::BadRequest(refusal::HOST_MISSING.reason))?;
         let head = session.req_header();
         let uri = TargetUri { authority: &authority, target: head.raw_path(), tls: client.tls };
-        let routed = route::route(snapshot, head, uri, client.address);
-        if !client.tls && listener.is_some_and(|listener| listener.redirect_to_https) {
+        let Routing { route, result: routed } = route::route(snapshot, head, uri, client.address);
+        if !client.tls
+            && listener.is_some_and(|listener| listener.redirect_to_https)
+            && !is_acme_challenge(&routed)
+        {
             redirect_to_https(snapshot, listener, uri, &routed)?;
         }
+        ctx.route = route;
         if is_last_hop && !matches!(routed, Err(LocalReply::Problem(..))) {
             return Err(LocalReply::Options);
         }
@@ -93,6 +100,9 @@ impl Proxy {
         if let Some(server) = ctx.login.and_then(|login| login.server) {
             // All steps of one login handshake go to the same server.
             routed.affinity.recent = routed.view.server_by_tag(server).or(routed.affinity.recent);
+        }
+        if let Some(field) = &routed.cluster.settings.headers.request_id {
+            ctx.request_id = Some(request_id::of_request(session.req_header(), field));
         }
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
         let routed = ctx.routed.insert(routed);
@@ -125,6 +135,12 @@ fn ignore_interim_responses(session: &mut Session) {
     {
         client.set_ignore_info_resp(true);
     }
+}
+
+/// Whether a folder is to answer the challenge of a certificate authority, which begins without TLS
+/// (<https://www.rfc-editor.org/rfc/rfc8555#section-8.3>).
+fn is_acme_challenge(routed: &Result<Box<Routed>, LocalReply>) -> bool {
+    matches!(routed, Err(LocalReply::File(_, file)) if file.is_acme_challenge)
 }
 
 fn redirect_to_https(

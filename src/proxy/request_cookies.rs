@@ -36,14 +36,14 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
     let renewed = |tag| view.current_tag(tag);
     for (number, line) in head.headers.get_all(http::header::COOKIE).iter().enumerate() {
         cookies.rewrites_cookies |= number > 0;
-        if !affinity.enabled {
+        if !cluster.cookies.is_needed() {
             continue;
         }
         for (name, rest) in cookie_pairs(line.as_bytes()) {
             let (kind, value) = cluster.cookies.classify(name, rest);
             let owner = match kind {
                 CookieKind::Foreign => continue,
-                CookieKind::Untagged { .. } => None,
+                CookieKind::Untagged { .. } | CookieKind::Sibling => None,
                 // Another site of the domain may have set cookies of this name: the first valid one counts.
                 CookieKind::Affinity => {
                     if cookies.entries.is_empty() {

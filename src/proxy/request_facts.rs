@@ -1,13 +1,14 @@
 //! What the conditions of routes and access rules are about, collected from a request. Only requests to a cluster that has
 //! such rules need it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use pingora_http::RequestHeader;
 
 use super::route_context::TargetUri;
 use crate::domain::directory::db_path::{self, FoldBuffer};
-use crate::domain::rules::{RequestFacts, RequestFields};
+use crate::domain::rules::{RequestFacts, RequestFields, UrlReading};
 use crate::domain::url::Target;
 use crate::edge::raw_request::field_values;
 use crate::state::host_table::strip_port;
@@ -27,7 +28,7 @@ pub(super) fn with_facts<T>(
     uri: TargetUri<'_>,
     target: &Target<'_>,
     client: Option<IpAddr>,
-    databases: &[&[u8]],
+    databases: &[Cow<'_, [u8]>],
     decide: impl FnOnce(&RequestFacts<'_>) -> T,
 ) -> T {
     let mut path = FoldBuffer::default();
@@ -40,5 +41,7 @@ pub(super) fn with_facts<T>(
         fields: &HeadFields(head),
         client,
         databases,
+        is_unknown_replica: false,
+        reading: UrlReading::Written,
     })
 }

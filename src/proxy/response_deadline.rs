@@ -12,7 +12,7 @@ pub(super) fn expect_head(ctx: &mut Ctx) {
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed)
         && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
     {
-        let within = clock::saturating_millis(routed.cluster.settings.failover.response_timeout);
+        let within = clock::saturating_millis(routed.response_timeout());
         attempt.due = Some(deadline::set_head_deadline(connection, clock::now_ms().saturating_add(within)));
     }
 }
@@ -23,7 +23,7 @@ pub(super) fn expect_body(ctx: &mut Ctx, status: StatusCode, media_type: Option<
     let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) else { return };
     let Some(connection) = attempt.connection else { return };
     let has_deadline = media_type != Some(MediaType::EventStream) && status != 101;
-    match routed.cluster.settings.failover.body_timeout.filter(|_| has_deadline) {
+    match routed.body_timeout().filter(|_| has_deadline) {
         Some(timeout) => {
             attempt.body_timeout_ms = clock::saturating_millis(timeout);
             let due = now_ms.saturating_add(attempt.body_timeout_ms);

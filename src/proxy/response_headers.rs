@@ -1,5 +1,5 @@
-//! Rewrites the head of a response for the client: public names and paths, the affinity cookie, `Server` and HSTS. Bodies
-//! are never rewritten.
+//! Rewrites the head of a response for the client: public names and paths, the affinity cookie, `Server` and HSTS, then the
+//! fields that the configuration sets and removes. Bodies are never rewritten.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -11,6 +11,7 @@ use super::affinity_cookie::{self, ResponseContext};
 use super::attempt::Attempt;
 use super::ctx::Ctx;
 use super::database_lookup::tag_of_target;
+use super::header_edits::FieldEdits;
 use super::request_headers::server_path;
 use super::routed::Routed;
 use super::write_cookie;
@@ -18,7 +19,6 @@ use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
 use crate::state::cluster_view::UpstreamServer;
-use crate::telemetry::statistics::CacheResult;
 use crate::upstream::response_head::{ResponseField, ResponseFieldSet, ResponseHead};
 
 /// `Alt-Svc` is about the host and port of the server, which the client does not use.
@@ -52,6 +52,7 @@ pub(super) fn to_client<H: ResponseHead>(
     ctx: &mut Ctx,
     request: &RequestHeader,
 ) -> Result<()> {
+    let is_shared = ctx.uses_cache();
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
     let target = request.raw_path();
     remove_hop_by_hop(head, fields);
@@ -61,20 +62,28 @@ pub(super) fn to_client<H: ResponseHead>(
         end_sessions(head, routed, request, target)?;
     }
     // A response that goes to several users has no cookie for one of them.
-    let is_shared = ctx.cache.is_some_and(|result| result != CacheResult::Bypass)
-        && !fields.present.contains(ResponseField::SetCookie);
-    if routed.cluster.settings.affinity.enabled && !is_shared {
+    let has_own_cookies = !is_shared || fields.present.contains(ResponseField::SetCookie);
+    if routed.cluster.settings.affinity.enabled && has_own_cookies {
         let response = ResponseContext {
             request,
             tried: &ctx.failover.tried,
             redirected_to,
             sets_cookies: fields.present.contains(ResponseField::SetCookie),
-            is_html: fields.media_type == Some(MediaType::Html),
+            is_page: match routed.cluster.pool_tag {
+                Some(_) => is_page_of_pool(head),
+                None => fields.media_type == Some(MediaType::Html),
+            },
         };
         affinity_cookie::write(head, routed, attempt, &response)?;
-        write_cookie::write(head, routed, attempt, &response)?;
+        if routed.cluster.pool_tag.is_none() {
+            write_cookie::write(head, routed, attempt, &response)?;
+        }
     }
-    Ok(())
+    // Each request gets its own from what is stored, with its own ID: `Proxy::note_cache_result`.
+    if is_shared {
+        return Ok(());
+    }
+    FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)
 }
 
 /// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.
@@ -202,7 +211,9 @@ fn map_urls<H: ResponseHead>(
         map_url(head, field, &mapping, |server, target| {
             let other = ServerId::try_from(server).ok().filter(|server| *server != attempt.server);
             if let Some(server) = other.filter(|_| field == ResponseField::Location) {
-                redirected = tag_of_target(&routed.cluster, &routed.view, target).map(|tag| (server, tag));
+                let tag = routed.cluster.pool_tag;
+                let tag = tag.or_else(|| tag_of_target(&routed.cluster, &routed.view, target));
+                redirected = tag.map(|tag| (server, tag));
             }
         })?;
     }
@@ -282,6 +293,20 @@ fn end_sessions<H: ResponseHead>(
         }
     }
     Ok(())
+}
+
+/// The media types of files that every server of a pool has, at the start of `Content-Type`.
+const STATIC_TYPES: [&[u8]; 6] =
+    [b"image/", b"font/", b"text/css", b"text/javascript", b"application/javascript", b"application/wasm"];
+
+/// Whether the server of a pool has served the user: a successful response, such as the JSON of an API, but no image,
+/// style or script.
+fn is_page_of_pool<H: ResponseHead>(head: &H) -> bool {
+    let status = head.status();
+    let is_success = matches!(status.as_u16(), 101 | 200..=303 | 305..=399);
+    let value = head.first(ResponseField::ContentType).unwrap_or_default();
+    let is = |name: &&[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    is_success && !STATIC_TYPES.iter().any(is)
 }
 
 fn path_of(target: &[u8]) -> &[u8] {

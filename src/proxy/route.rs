@@ -7,14 +7,17 @@ use std::sync::Arc;
 use http::Method;
 use pingora_http::RequestHeader;
 
+use super::access::{self, AccessRequest};
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
+use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
-use super::routed::Routed;
+use super::routed::{Routed, TakenRoute};
 use super::{request_cookies, request_facts, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
+use crate::domain::rules::AccessDecision;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
 use crate::pages::Problem;
 use crate::state::cluster_view::ConnectionKind;
@@ -22,24 +25,61 @@ use crate::state::{Cluster, ClusterView, Snapshot};
 
 pub use super::route_context::{TargetUri, origin_form};
 
-/// Finds cluster, database and user.
-///
-/// # Errors
-/// The response to a request that goes to no server.
+/// What routing made of a request.
+#[derive(Debug)]
+pub struct Routing {
+    /// The route that the request took, also if it is answered here.
+    pub route: Option<TakenRoute>,
+    /// Where the request goes, or the response to one that goes to no server.
+    pub result: Result<Box<Routed>, LocalReply>,
+}
+
+/// Finds cluster, route, database and user.
 pub fn route(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
     client: Option<IpAddr>,
-) -> Result<Box<Routed>, LocalReply> {
+) -> Routing {
     let target = url::parse(uri.target);
     if let Some(hazard) = target.hazard {
-        return Err(LocalReply::Problem(problem_of(hazard), None));
+        return Routing { route: None, result: Err(LocalReply::Problem(problem_of(hazard), None)) };
     }
     let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
-        return Err(LocalReply::Problem(Problem::Misdirected, None));
+        return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
     let route = find_route(&cluster, head, uri, &target, client);
+    let taken =
+        route.as_ref().map(|route| TakenRoute { route: Arc::clone(route), cluster: Arc::clone(&cluster) });
+    let request = AccessRequest { cluster: &cluster, view: &view, head, uri, target: &target, client };
+    if let Err(reply) = access::check(request, route.as_deref()) {
+        return Routing { route: taken, result: Err(reply) };
+    }
+    let destination = Destination { cluster, view, named_target: None };
+    let destination = match &route {
+        Some(route) => route_action::take(snapshot, route, destination, uri),
+        None => Ok(destination),
+    };
+    let result = destination.and_then(|mut destination| match destination.named_target.take() {
+        Some(named) => find_servers(snapshot, head, uri, &url::parse(&named), destination, route),
+        None => find_servers(snapshot, head, uri, &target, destination, route),
+    });
+    Routing { route: taken, result }
+}
+
+/// Finds database and user.
+///
+/// # Errors
+/// The response to a request that goes to no server.
+fn find_servers(
+    snapshot: &Arc<Snapshot>,
+    head: &RequestHeader,
+    uri: TargetUri<'_>,
+    target: &Target<'_>,
+    destination: Destination,
+    route: Option<Arc<Route>>,
+) -> Result<Box<Routed>, LocalReply> {
+    let Destination { cluster, view, .. } = destination;
     let command = target.command.server_command();
     if target.database.is_none()
         && command == Some(ServerCommand::OpenServer)
@@ -49,11 +89,15 @@ pub fn route(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let context = RouteContext { cluster: &cluster, view: &view, head, uri, target: &target, port };
+    let context =
+        RouteContext { cluster: &cluster, view: &view, head, uri, target, port, route: route.as_deref() };
     let cookies = request_cookies::read(&cluster, &view, head);
     let rewrites_cookies = cookies.rewrites_cookies;
     let database = find_database(&context, &cookies.entries)?;
-    let class = cluster.commands.classify(&target);
+    let class = match cluster.pool_tag {
+        Some(_) => class_in_pool(&cluster, head),
+        None => cluster.commands.classify(target),
+    };
     let affinity = user_affinity::find(&context, &database, class, cookies);
     Ok(Box::new(Routed {
         snapshot: Arc::clone(snapshot),
@@ -65,7 +109,10 @@ pub fn route(
         database,
         affinity,
         class,
-        request_class: request_class(&target, class),
+        request_class: match cluster.pool_tag {
+            Some(_) => request_class_in_pool(class),
+            None => request_class(target, class),
+        },
         is_logout: command == Some(ServerCommand::Logout),
         rewrites_cookies,
         has_hop_by_hop_fields: true,
@@ -73,6 +120,28 @@ pub fn route(
         cluster,
         view,
     }))
+}
+
+/// What the access rules of the cluster decide about a request; `None` without a cluster or rules.
+pub fn access_of<T>(
+    snapshot: &Arc<Snapshot>,
+    head: &RequestHeader,
+    uri: TargetUri<'_>,
+    client: Option<IpAddr>,
+    then: impl FnOnce(AccessDecision<'_>) -> T,
+) -> Option<T> {
+    let target = url::parse(uri.target);
+    if target.hazard.is_some() {
+        return None;
+    }
+    let (cluster, view) = choose_cluster(snapshot, head, uri, &target)?;
+    if cluster.settings.access.is_empty() {
+        return None;
+    }
+    let (cluster, view, target) = (&cluster, &*view, &target);
+    let route = find_route(cluster, head, uri, target, client);
+    let request = AccessRequest { cluster, view, head, uri, target, client };
+    Some(access::decide(request, route.as_deref(), then))
 }
 
 /// The first route whose condition holds.
@@ -129,6 +198,18 @@ fn choose_cluster(
         target.database.as_ref().and_then(|_| holder_of(target))
     };
     found.or_else(|| Some((Arc::clone(first), first.view.load_full())))
+}
+
+/// In a pool the method alone says what a request does to data: its URLs are not Domino's.
+fn class_in_pool(pool: &Cluster, head: &RequestHeader) -> RequestSafety {
+    match pool.settings.failover.retry_methods.contains(&head.method) {
+        true => RequestSafety::Safe,
+        false => RequestSafety::Unsafe,
+    }
+}
+
+fn request_class_in_pool(class: RequestSafety) -> RequestClass {
+    if class == RequestSafety::Safe { RequestClass::Document } else { RequestClass::Agent }
 }
 
 fn request_class(target: &Target<'_>, class: RequestSafety) -> RequestClass {

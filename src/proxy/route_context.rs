@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::header;
 use pingora_http::RequestHeader;
 
+use crate::config::settings::{Route, RouteAction};
 use crate::domain::affinity::same_site;
 use crate::domain::cluster::Port;
+use crate::domain::select::ServerId;
 use crate::domain::url::{self, Target};
 use crate::state::{Cluster, ClusterView};
 
@@ -27,8 +29,22 @@ pub(super) struct RouteContext<'a> {
     pub view: &'a Arc<ClusterView>,
     pub head: &'a RequestHeader,
     pub uri: TargetUri<'a>,
+    /// As if the URL named the database of the route, if that names one.
     pub target: &'a Target<'a>,
     pub port: Port,
+    pub route: Option<&'a Route>,
+}
+
+impl RouteContext<'_> {
+    /// Whether the route names the database in place of the URL.
+    pub fn database_of_route(&self) -> bool {
+        self.route.is_some_and(|route| matches!(route.action, RouteAction::Database(_)))
+    }
+
+    /// Whether the route lets a server have the request.
+    pub fn allows(&self, server: ServerId) -> bool {
+        self.route.is_none_or(|route| route.servers.is_empty() || self.view.is_among(server, &route.servers))
+    }
 }
 
 /// Path and query of a target that may be in absolute form, and its authority.

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::config::settings::{ForwardedPath, Route};
+use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
@@ -15,6 +16,15 @@ use crate::domain::url::RequestSafety;
 use crate::edge::client_certificate::ClientCertificate;
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, ClusterView, Snapshot};
+
+/// A route and the cluster that has it, whose servers need not be those that the route leads to.
+#[derive(Clone, Debug)]
+pub struct TakenRoute {
+    /// The route as it is configured.
+    pub route: Arc<Route>,
+    /// The cluster of the host.
+    pub cluster: Arc<Cluster>,
+}
 
 /// The result of routing.
 #[derive(Debug)]
@@ -60,8 +70,10 @@ pub struct RoutedDatabase {
     pub found: Option<DatabaseMatch>,
     /// Its tag in the affinity cookie, even if it is not in the directory.
     pub tag: Option<u32>,
-    /// Its position in the target.
+    /// Its position in the target; empty if a route names it.
     pub range: Range<usize>,
+    /// Whether a route names it in place of the URL, which then stays as it is.
+    pub is_named_by_route: bool,
     /// Whether the URL names a document by NoteID, which means another document in each replica.
     pub note_id: bool,
 }
@@ -111,6 +123,34 @@ pub struct LastWrite {
 }
 
 impl Routed {
+    /// Whether the route lets a server have the request.
+    #[must_use]
+    pub fn allows(&self, server: ServerId) -> bool {
+        self.route
+            .as_ref()
+            .is_none_or(|route| route.servers.is_empty() || self.view.is_among(server, &route.servers))
+    }
+
+    /// The time from the end of the request to the head of the response: that of the route, else of the cluster.
+    #[must_use]
+    pub fn response_timeout(&self) -> Duration {
+        let of_route = self.route.as_ref().and_then(|route| route.response_timeout);
+        of_route.unwrap_or(self.cluster.settings.failover.response_timeout)
+    }
+
+    /// The longest pause within the body of the response; `None` means no limit.
+    #[must_use]
+    pub fn body_timeout(&self) -> Option<Duration> {
+        let of_route = self.route.as_ref().and_then(|route| route.body_timeout);
+        of_route.unwrap_or(self.cluster.settings.failover.body_timeout)
+    }
+
+    /// The changes of header fields, each after the one before.
+    pub(super) fn header_rules(&self) -> impl Iterator<Item = &HeaderRules> {
+        let of_route = self.route.iter().map(|route| &route.headers);
+        std::iter::once(&self.cluster.settings.headers.rules).chain(of_route)
+    }
+
     /// The replica of the requested database on a server.
     #[must_use]
     pub fn replica_on(&self, server: ServerId) -> Option<ServerReplica<'_>> {
@@ -122,6 +162,9 @@ impl Routed {
     /// itself.
     #[must_use]
     pub fn replaces_path(&self, holder: &ServerReplica<'_>, target: &[u8]) -> bool {
+        if self.database.is_named_by_route {
+            return false;
+        }
         if self.database.found.is_none_or(|found| found.path.is_none()) {
             return holder.replica_count == 1;
         }
@@ -139,9 +182,14 @@ impl Routed {
         Some([target.get(..range.start)?, path.as_bytes(), target.get(range.end..)?].concat())
     }
 
-    /// The path of the database as the client wrote it, with a leading slash.
+    /// The path of the database as the client wrote it, with a leading slash; the path of the URL if a route names the
+    /// database.
     #[must_use]
     pub fn public_path(&self, target: &[u8]) -> String {
+        if self.database.is_named_by_route {
+            let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+            return String::from_utf8_lossy(path).into_owned();
+        }
         let path = target.get(self.database.range.clone()).unwrap_or_default();
         format!("/{}", String::from_utf8_lossy(path))
     }

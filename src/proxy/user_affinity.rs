@@ -37,19 +37,24 @@ pub(super) fn find(
     }
     let mut last_write = own_write::find(context, database, class, &write_stamps);
     let former = former_server(context, database, class, &entries, last_write.as_ref());
+    let former = former.filter(|server| context.allows(*server));
     let mut moves_last_write = false;
     if let (Some(former), Some(write)) = (former, &mut last_write) {
         // Whether its replica has the write was decided with the fail-back.
         moves_last_write = write.server != former;
         write.server = former;
     }
+    // A server that the route leaves out counts as if it were not in the cluster.
     let entry = former.or_else(|| server_of_entry(context, database, &entries));
+    let entry = entry.filter(|server| context.allows(*server));
     let recent = entries.most_recent().and_then(|entry| context.view.server_by_tag(entry.server));
+    let recent = recent.filter(|server| context.allows(*server));
     // Sessions matter only where the cookie with the entries was lost, or is older than they are.
-    sessions.retain(|session| Some(*session) != recent);
+    sessions.retain(|session| Some(*session) != recent && context.allows(*session));
     let may_follow_hint =
         entry.is_none() && database.found.as_ref().is_none_or(|found| context.view.is_on_every_server(found));
     let hint = if may_follow_hint { hint(context, &entries) } else { None };
+    let hint = hint.filter(|(server, ..)| context.allows(*server));
     UserAffinity {
         entries,
         has_affinity_cookie,

@@ -23,7 +23,7 @@ pub(super) fn write<H: ResponseHead>(
     attempt: &Attempt,
     response: &ResponseContext<'_>,
 ) -> Result<()> {
-    if routed.affinity.moves_last_write && response.is_html {
+    if routed.affinity.moves_last_write && response.is_page {
         return move_stamp(head, routed, attempt);
     }
     if !is_write(&response.request.method, routed, head.status().as_u16()) || is_login(head, routed, response)

@@ -13,6 +13,7 @@ use super::cluster::Cluster;
 use super::cluster_view::UpstreamServer;
 use super::companion;
 use super::readable::reading_port;
+use super::site_crossing;
 use crate::config::settings::{Availability, AvailabilitySource, Server};
 use crate::discovery::availability::{PollError, PollReading, PollTarget, poll};
 use crate::domain::cluster::{ClusterServer, Port, load};
@@ -161,6 +162,7 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
             balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
             fail_unresolved_ports(&balancer, &cluster, entry, now_ms);
         }
+        site_crossing::update(&balancer, &cluster, &view, now_ms);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -19,16 +20,20 @@ use crate::config::settings::{self, Availability, Server};
 use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{
-    ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, Transition, load,
+    ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, SiteName, Transition, load,
 };
+use crate::domain::rules::AccessEffect;
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
+use crate::telemetry::statistics::request_counter::RequestCounter;
 use crate::util::clock;
 
 /// A running cluster; replaced by every reload.
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) settings: Arc<settings::ClusterSettings>,
+    /// The site of this ICM.
+    pub(crate) site: Option<SiteName>,
     /// The rules of selection, derived from the settings.
     pub selection_policy: select::SelectionPolicy,
     pub(crate) commands: UnsafeCommands,
@@ -38,9 +43,15 @@ pub struct Cluster {
     pub affinity_keys: CookieKeys,
     /// Recognises the affinity cookie and the servers' session cookies; nothing with `mode: off`.
     pub(crate) cookies: CookieClassifier,
+    /// Denied requests, by the position of the access rule.
+    denied: Box<[Arc<AtomicU64>]>,
+    /// What stands in the cookie of a pool instead of the tag of a database; `None` for a cluster.
+    pub(crate) pool_tag: Option<u32>,
     /// Reads from Domino: directory, Server documents, statistics, probes.
     pub(crate) client: DominoClient,
     pub(crate) persistent_state: Arc<PersistentState>,
+    /// The requests that took each route, in the order of the routes.
+    pub(crate) route_requests: Vec<Arc<RequestCounter>>,
     /// The current view; a request loads it once.
     pub view: ArcSwap<ClusterView>,
     /// Notified after each change of servers or addresses, for the one task that polls the sources of its servers.
@@ -97,6 +108,7 @@ impl Cluster {
             max_in_flight: u32::try_from(settings.limits.max_requests_in_flight_per_server)
                 .unwrap_or(u32::MAX),
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
+            cross_sites: settings.cross_sites,
             transinfo_range: range,
         };
         let peers = PeerSettings {
@@ -113,19 +125,28 @@ impl Cluster {
             CookieKeys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
         let keys = keys.for_cluster(&settings.name);
+        let pool_tag =
+            settings.is_pool().then(|| keys.database_tag(cookie::stable_tag(&settings.name, "pool", b"")));
         let affinity = &settings.affinity;
         let cookies = match affinity.enabled {
             true => CookieClassifier::new(&affinity.cookie, &affinity.session_cookies),
             false => CookieClassifier::new("", &[]),
         };
-        let cookies = cookies.with_style(affinity.session_cookie_style);
+        let cookies =
+            cookies.with_style(affinity.session_cookie_style).with_siblings(&settings.sibling_cookies);
         let client = upstream_client(&settings, process);
+        let denied = persistent_state.denied.of_rules(settings.access.rules().iter().map(|rule| &*rule.name));
+        let counter = |route: &Arc<settings::Route>| persistent_state.route_counter(&route.name);
+        let route_requests = settings.routes.iter().map(counter).collect();
         let cluster = Self {
+            site: process.site.clone(),
             selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
             cache_key: cache_key(&settings).into(),
             affinity_keys: keys,
             cookies,
+            denied,
+            pool_tag,
             client,
             view: ArcSwap::from_pointee(ClusterView::new(
                 Vec::new(),
@@ -137,6 +158,7 @@ impl Cluster {
             view_inputs: Mutex::new(view_inputs),
             peers,
             persistent_state,
+            route_requests,
             settings,
         };
         let mut transitions = cluster.rebuild_view(join_probes);
@@ -144,10 +166,33 @@ impl Cluster {
         (cluster, transitions)
     }
 
+    /// Counts a request that a rule of `access` denied.
+    pub(crate) fn count_denied(&self, rule: usize) {
+        if let Some(count) = self.denied.get(rule) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many requests each denying rule of `access` has denied.
+    pub(crate) fn denied_by_rule(&self) -> impl Iterator<Item = (&str, u64)> {
+        let rules = self.settings.access.rules().iter().enumerate().filter(|(at, rule)| {
+            // Rules with one name share a count.
+            rule.effect != AccessEffect::Allow
+                && !self.settings.access.rules().iter().take(*at).any(|before| before.name == rule.name)
+        });
+        rules.filter_map(|(at, rule)| Some((&*rule.name, self.denied.get(at)?.load(Relaxed))))
+    }
+
     /// The availability sources of a server: its own, else the cluster's.
     #[must_use]
     pub(crate) fn availability_sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
         if server.availability.is_empty() { &self.settings.availability } else { &server.availability }
+    }
+
+    /// Whether sites matter here: this ICM has one, and so has a server.
+    #[must_use]
+    pub(crate) fn has_sites(&self) -> bool {
+        self.site.is_some() && self.view.load().entries.iter().any(|entry| entry.config.site.is_some())
     }
 
     /// Takes a new list of servers, read from Server documents.
@@ -228,7 +273,7 @@ impl Cluster {
                 }
                 let tags =
                     self.affinity_keys.tags(&self.settings.name, "server", config.name.folded().as_bytes());
-                UpstreamServer::new(server, config.clone(), addresses, tags, &self.peers)
+                UpstreamServer::new(server, config.clone(), addresses, tags, &self.peers, self.site.as_ref())
             })
             .collect();
         // A server that leaves and joins again is new, and UNREACHABLE until probed.

@@ -15,11 +15,11 @@ use super::directory::LoadedDirectory;
 use super::marks::DirectoryMarks;
 use crate::config::settings::Server;
 use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
-use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerSnapshot};
+use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, SiteName};
 use crate::domain::directory::{DatabaseId, DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
 use crate::domain::freshness::{FreshnessTable, ReplicaFreshness};
 use crate::domain::rewrite::ServerNames;
-use crate::domain::select::{Candidate, CandidateFreshness, OwnWrite, ServerId};
+use crate::domain::select::{Candidate, CandidateFreshness, CandidateVerdict, OwnWrite, ServerId};
 
 /// A server as the proxy uses it.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct UpstreamServer {
     pub server: Arc<ClusterServer>,
     /// What the configuration or its Server document says.
     pub config: Server,
+    /// Whether it is of another site than this ICM.
+    pub of_other_site: bool,
     /// By port; `None` = disabled, or the host name does not resolve.
     pub addresses: [Option<SocketAddr>; 2],
     /// The tags that name it in cookies: the current one, then those of older secrets.
@@ -71,6 +73,7 @@ impl UpstreamServer {
         addresses: [Option<SocketAddr>; 2],
         tags: SmallVec<[u32; 2]>,
         settings: &PeerSettings,
+        own_site: Option<&SiteName>,
     ) -> Self {
         let build = |read_timeout: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
             [Port::Http, Port::Https].map(|port| {
@@ -81,7 +84,8 @@ impl UpstreamServer {
         let peers = build(None);
         let pool_keys = peers.each_ref().map(|peer| peer.as_ref().map_or(0, |peer| peer.reuse_hash()));
         let tunnels = build(Some(settings.websocket_idle));
-        Self { server, config, addresses, tags, peers, pool_keys, tunnels }
+        let of_other_site = SiteName::differ(config.site.as_ref(), own_site);
+        Self { server, config, of_other_site, addresses, tags, peers, pool_keys, tunnels }
     }
 
     /// The tag that new cookies use for this server.
@@ -105,6 +109,18 @@ impl UpstreamServer {
     pub fn pool(&self, port: Port) -> Option<(u64, Duration)> {
         let key = self.pool_keys.get(port as usize).copied()?;
         self.peer(port, ConnectionKind::Request).map(|_| (key, UPSTREAM_IDLE_TIMEOUT))
+    }
+
+    /// The verdict of selection on this server, with the name of its site where that decided.
+    #[must_use]
+    pub(crate) fn describe_verdict(&self, verdict: CandidateVerdict) -> String {
+        match (verdict, &self.config.site) {
+            (CandidateVerdict::OtherSite, Some(site)) => format!("set aside: of site {site}"),
+            (CandidateVerdict::OtherSiteExcluded, Some(site)) => {
+                format!("dropped: of site {site}, and cross_sites is never")
+            }
+            _ => verdict.to_string(),
+        }
     }
 
     #[must_use]
@@ -159,10 +175,11 @@ fn build_peer(
 /// A holder of a database, with what is known about its replica.
 fn candidate(
     server: ServerId,
+    entry: &UpstreamServer,
     status: ReplicaStatus,
-    snapshot: ServerSnapshot,
     replica: Option<&ReplicaFreshness>,
 ) -> Candidate {
+    let snapshot = entry.server.snapshot();
     let freshness = replica.map_or_else(CandidateFreshness::default, |replica| CandidateFreshness {
         behind_since_unix_ms: replica.behind_since_unix_ms,
         shown_fresh: snapshot.catching_up_since_unix_ms.is_some_and(|since| {
@@ -170,7 +187,7 @@ fn candidate(
         }),
         own_write: OwnWrite::Unknown,
     });
-    Candidate { server, status, snapshot, freshness }
+    Candidate { server, status, snapshot, freshness, of_other_site: entry.of_other_site }
 }
 
 /// The servers of a cluster and its directory at one moment.
@@ -182,6 +199,8 @@ pub struct ClusterView {
     pub(crate) names: Vec<ServerNames>,
     /// The directory that was in use when the view was made.
     pub directory: Arc<LoadedDirectory>,
+    /// Whether a server is of another site than this ICM.
+    pub(crate) has_other_sites: bool,
     /// How replicas compare; `None` inside while nothing reads that.
     freshness: Arc<ArcSwapOption<FreshnessTable>>,
     /// How marks of the directory compare with those that servers report.
@@ -223,7 +242,18 @@ impl ClusterView {
         }
         let tags =
             entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
-        Self { entries, names, directory, freshness, marks, ids_by_directory, session_suffixes, tags }
+        let has_other_sites = entries.iter().any(|entry| entry.of_other_site);
+        Self {
+            entries,
+            names,
+            directory,
+            has_other_sites,
+            freshness,
+            marks,
+            ids_by_directory,
+            session_suffixes,
+            tags,
+        }
     }
 
     /// `None` if the id comes from a view with more servers.
@@ -257,6 +287,12 @@ impl ClusterView {
             .and_then(|ix| ServerId::try_from(ix).ok())
     }
 
+    /// Whether a server is one of those with these names.
+    #[must_use]
+    pub(crate) fn is_among(&self, server: ServerId, names: &[ServerName]) -> bool {
+        self.server(server).is_some_and(|entry| names.contains(&entry.config.name))
+    }
+
     #[must_use]
     pub(crate) fn server_id(&self, server: DirectoryServerId) -> Option<ServerId> {
         self.ids_by_directory.get(server.as_usize()).copied().flatten()
@@ -285,17 +321,23 @@ impl ClusterView {
                     {
                         let replica = known.iter().find(|replica| replica.server == entry.server.tag());
                         let mark = self.marks.merge(&self.directory, holder.status, replica);
-                        out.push(candidate(server, mark, entry.server.snapshot(), replica));
+                        out.push(candidate(server, entry, mark, replica));
                     }
                 }
             }
-            None => out.extend(self.entries.iter().enumerate().map(|(ix, entry)| Candidate {
-                server: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
-                status: ReplicaStatus::InService,
-                snapshot: entry.server.snapshot(),
-                freshness: CandidateFreshness::default(),
-            })),
+            None => out.extend(
+                self.entries
+                    .iter()
+                    .zip(0..)
+                    .map(|(entry, server)| candidate(server, entry, ReplicaStatus::InService, None)),
+            ),
         }
+    }
+
+    /// Whether a server is of another site than this ICM.
+    #[must_use]
+    pub(crate) fn is_of_other_site(&self, server: ServerId) -> bool {
+        self.server(server).is_some_and(|entry| entry.of_other_site)
     }
 
     /// The replica that a request for this database gets on that server.

@@ -77,7 +77,7 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
                 empty,
                 reason: reason(restricted, snapshot.in_flight, may_return_ms),
                 last_replicas: examples.map_or_else(LastReplicas::default, |limit| {
-                    let mut paths = restrictions::last_replicas(&view, &entry.config.name);
+                    let mut paths = restrictions::last_replicas(cluster, &view, &entry.config.name);
                     let count = paths.len();
                     paths.truncate(limit);
                     LastReplicas { count, examples: paths }

@@ -28,6 +28,7 @@ pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;
 pub(crate) mod retry_budget;
 mod server_list;
+pub(crate) mod site_crossing;
 pub(crate) mod state_file;
 pub(crate) mod upgrade;
 
@@ -62,7 +63,7 @@ use upgrade::UpgradeTracker;
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) settings: Arc<Settings>,
-    /// In the order of the configuration file.
+    /// In the order of the configuration file, then their pools.
     pub clusters: Vec<Arc<Cluster>>,
     pub(crate) hosts: HostTable,
     pub(crate) pages: Pages,
@@ -319,7 +320,9 @@ fn build_snapshot(
         changes.push((wanted.name.clone(), transitions));
         clusters.push(Arc::new(cluster));
     }
-    let hosts = HostTable::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
+    // The positions stay those of all clusters, because pools come last.
+    let served = settings.clusters.iter().filter(|c| !c.is_pool());
+    let hosts = HostTable::new(served.map(|c| c.hostnames.as_slice()));
     Ok((Snapshot { settings: Arc::clone(settings), clusters, hosts, pages }, changes))
 }
 

@@ -12,11 +12,14 @@ use tokio::sync::Notify;
 use super::catch_up::CatchUpState;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
+use super::site_crossing::SiteCrossing;
 use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
 use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
+use crate::telemetry::statistics::denied::DeniedCounters;
+use crate::telemetry::statistics::request_counter::RequestCounter;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -28,6 +31,11 @@ pub struct PersistentState {
     pub(crate) catch_up: CatchUpState,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) traffic: Traffic,
+    /// The requests that took each route, by its name.
+    route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
+    pub(crate) site_crossing: SiteCrossing,
+    /// Denied requests by the name of the rule.
+    pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.
     pub(crate) slot_freed: Notify,
     /// Notified to read the directory at once.
@@ -68,6 +76,11 @@ impl PersistentState {
     pub(crate) fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
         let servers = self.servers.lock();
         servers.get(server.folded()).and_then(|server| server.last_address(port))
+    }
+
+    /// The count of a route, which goes on as long as a route has this name.
+    pub(super) fn route_counter(&self, name: &str) -> Arc<RequestCounter> {
+        Arc::clone(self.route_requests.lock().entry(name.into()).or_default())
     }
 
     /// A user wrote to a replica through this balancer, at this time in milliseconds since 1970. From then on its

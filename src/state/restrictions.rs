@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::catch_up::release::note_still_catching_up;
+use super::cluster_view::UpstreamServer;
 use super::persistent::{AdminRestrictions, PersistentState};
 use super::restrictions_file::{KeptRestriction, RESTRICTIONS_FILE};
 use super::state_file::StateFileError;
@@ -110,7 +111,9 @@ pub fn set_restricted(
                 state: entry.server.state().as_str().to_owned(),
                 restrictions: entry.server.read(|health| health.restrictions()),
                 in_flight: entry.server.in_flight(),
-                last_replicas: order.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
+                last_replicas: order
+                    .map(|_| last_replicas(cluster, &view, &entry.config.name))
+                    .unwrap_or_default(),
                 notes: match order {
                     Some(_) => notes.clone(),
                     None => note_still_catching_up(&entry.server),
@@ -156,9 +159,18 @@ fn release_departed_servers(
 }
 
 /// Paths of databases that new users can open on this server only: every other replica is marked, or on a server that
-/// takes no new users. Logs, mailboxes and the like are left out, because each server has its own.
+/// takes no new users. Logs, mailboxes and the like are left out, because each server has its own. Of a pool, everything
+/// if no other server takes new users.
 #[must_use]
-pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
+pub fn last_replicas(cluster: &Cluster, view: &ClusterView, server: &ServerName) -> Vec<String> {
+    if let Some(pool_of) = &cluster.settings.pool_of {
+        let takes_users = |e: &UpstreamServer| {
+            let seen = e.server.snapshot();
+            seen.restricted_since_ms.is_none() && (seen.http || seen.https)
+        };
+        let is_last = !view.entries.iter().any(|e| e.config.name != *server && takes_users(e));
+        return is_last.then(|| format!("all requests of {pool_of} to its pool")).into_iter().collect();
+    }
     let index = &view.directory.index;
     let own_databases = IgnoredDatabases::new(&[]);
     let is_open = |holder: &ServerReplica<'_>| holder.status == ReplicaStatus::InService;

@@ -13,6 +13,7 @@ use super::{Balancer, resolve};
 use crate::config::settings::{self, NamesView};
 use crate::discovery::directory::server_cache;
 use crate::discovery::servers::{self, ServersHold, ServersReading};
+use crate::domain::cluster::ServerName;
 use crate::util::clock::jitter;
 
 /// Reads the list at every interval; runs until aborted.
@@ -21,7 +22,8 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
     let mut hold = ServersHold::default();
     loop {
         match servers::read(&cluster.client, &view, name, &cluster.persistent_state.login_sessions).await {
-            Ok(reading) => {
+            Ok(mut reading) => {
+                reading.warnings.extend(unknown_in_routes(&cluster.settings, &reading.servers));
                 let before = std::mem::replace(
                     &mut *cluster.persistent_state.server_list_warnings.lock(),
                     reading.warnings.clone(),
@@ -48,6 +50,16 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
         };
         tokio::time::sleep(jitter(pause)).await;
     }
+}
+
+/// What the configuration could not check, because the servers are listed elsewhere.
+fn unknown_in_routes(cluster: &settings::ClusterSettings, servers: &[settings::Server]) -> Vec<String> {
+    let is_known = |name: &ServerName| servers.iter().any(|server| server.name == *name);
+    let named = cluster.routes.iter().flat_map(|route| route.servers.iter().map(move |name| (route, name)));
+    let unknown = named.filter(|(_, name)| !is_known(name));
+    unknown
+        .map(|(route, name)| format!("the route `{}` names {name}, which is not in the cluster", route.name))
+        .collect()
 }
 
 async fn apply_server_list(

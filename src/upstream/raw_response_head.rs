@@ -217,9 +217,13 @@ impl RawResponseHead {
             } else {
                 pingora_http::header_value_from_slice(value)
             };
+            let name = self.name(line);
             match line.known.filter(|_| line.name_len == 0) {
                 Some(added) => head.append_header(added.name(), value)?,
-                None => head.append_header(self.received.slice_ref(self.name(line)), value)?,
+                None if to_usize(line.name_start) >= self.received.len() => {
+                    head.append_header(Bytes::copy_from_slice(name), value)?
+                }
+                None => head.append_header(self.received.slice_ref(name), value)?,
             };
         }
         Ok(Box::new(head))
@@ -238,12 +242,25 @@ impl RawResponseHead {
     }
 
     fn bytes(&self, start: u32, length: u32) -> &[u8] {
-        let (start, length) = (to_usize(start), to_usize(length));
-        let (buffer, start) = match start.checked_sub(self.received.len()) {
-            None => (&self.received[..], start),
-            Some(start) => (&self.changed[..], start),
-        };
-        buffer.get(start..start + length).unwrap_or_default()
+        part_of(&self.received, &self.changed, start, length)
+    }
+
+    /// Keeps of all lines with this name the first one, as `first` if that is given. Adds it if there is none.
+    fn replace_named(&mut self, name: &[u8], mut first: Option<Line>) {
+        let Self { received, changed, lines, .. } = self;
+        lines.retain(|line| {
+            let has_name = match line.known.filter(|_| line.name_len == 0) {
+                Some(added) => added.name().as_bytes(),
+                None => part_of(received, changed, line.name_start, line.name_len.into()),
+            };
+            if !has_name.eq_ignore_ascii_case(name) {
+                return true;
+            }
+            let Some(new) = first.take() else { return false };
+            *line = new;
+            true
+        });
+        lines.extend(first);
     }
 
     /// Keeps a value. Returns its start and its length.
@@ -348,18 +365,36 @@ impl ResponseHead for RawResponseHead {
         }
     }
 
+    fn set_named(&mut self, name: &HeaderName, spelling: &Bytes, value: &HeaderValue) -> Result<()> {
+        let name = name.as_str().as_bytes();
+        let (name_start, name_len) = self.keep(spelling)?;
+        let (value_start, value_len) = self.keep(value.as_bytes())?;
+        let name_len = u16::try_from(name_len).map_err(|_| MalformedHead::FieldName)?;
+        let known = ResponseField::of(name);
+        self.replace_named(name, Some(Line { name_start, value_start, value_len, name_len, known }));
+        if let Some(field) = known {
+            self.fields.insert(field);
+        }
+        Ok(())
+    }
+
     fn remove_named(&mut self, name: &HeaderName) {
         let name = name.as_str().as_bytes();
-        if let Some(field) = ResponseField::of(name) {
-            return self.remove(field);
+        match ResponseField::of(name) {
+            Some(field) => self.remove(field),
+            None => self.replace_named(name, None),
         }
-        let received = &self.received;
-        self.lines.retain(|line| {
-            let start = to_usize(line.name_start);
-            let end = start + usize::from(line.name_len);
-            !received.get(start..end).is_some_and(|other| other.eq_ignore_ascii_case(name))
-        });
     }
+}
+
+/// A part of a received head, or of the changed values behind it.
+fn part_of<'a>(received: &'a [u8], changed: &'a [u8], start: u32, length: u32) -> &'a [u8] {
+    let (start, length) = (to_usize(start), to_usize(length));
+    let (buffer, start) = match start.checked_sub(received.len()) {
+        None => (received, start),
+        Some(start) => (changed, start),
+    };
+    buffer.get(start..start + length).unwrap_or_default()
 }
 
 /// Lossless on every platform that has sockets.

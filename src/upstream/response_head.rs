@@ -3,6 +3,7 @@
 //!
 //! It is separate so that the rules for responses are written once, whichever way a request takes.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora_http::ResponseHeader;
@@ -222,6 +223,13 @@ pub trait ResponseHead {
     /// Removes all lines of a field.
     fn remove(&mut self, field: ResponseField);
 
+    /// Replaces all lines with this name by one, whether or not the proxy reads such a field. `spelling` is the name as
+    /// HTTP/1 sends it.
+    ///
+    /// # Errors
+    /// The head is full.
+    fn set_named(&mut self, name: &HeaderName, spelling: &Bytes, value: &HeaderValue) -> Result<()>;
+
     /// Removes all lines with this name, whether or not the proxy reads such a field.
     fn remove_named(&mut self, name: &HeaderName);
 }
@@ -291,6 +299,10 @@ impl ResponseHead for ResponseHeader {
 
     fn remove(&mut self, field: ResponseField) {
         self.remove_header(&field.header_name());
+    }
+
+    fn set_named(&mut self, _name: &HeaderName, spelling: &Bytes, value: &HeaderValue) -> Result<()> {
+        self.insert_header(spelling.clone(), value.clone())
     }
 
     fn remove_named(&mut self, name: &HeaderName) {

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, SimulatedServer};
 use crate::documents::CopyKey;
 use crate::login::{self, Requester};
 use crate::pages::{Request, error};
+use crate::scenario::Name;
 use crate::settings::{CompanionTrap, Settings};
 use crate::{replication, url};
 
@@ -27,6 +28,12 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
         return None;
     }
     let user = login::requester(cluster, server, request);
+    if request.url.argument("whoami").is_some() {
+        let about = json!({ "cookie": request.head.header("cookie"), "host": request.head.header("host"),
+            "authorization": request.head.header("authorization"),
+            "forwarded_for": request.head.header("x-forwarded-for") });
+        server.companion_calls.lock().unwrap().push(about);
+    }
     if (settings.companion_login && user == Requester::Anonymous) || user == Requester::Rejected {
         return Some(login::login_required(cluster, server, &user, &request.head.target));
     }
@@ -40,6 +47,7 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
             Ok(document) => document,
             Err(answer) => return Some(answer),
         },
+        _ if request.url.argument("whoami").is_some() => caller(cluster, server, &user, &settings),
         _ => report(cluster, server, &settings),
     };
     let strings = settings.companion_trap == Some(CompanionTrap::Strings);
@@ -81,6 +89,32 @@ fn report(cluster: &Cluster, server: &SimulatedServer, settings: &Settings) -> V
         "replicas": replicas(cluster, server),
         "missing": [],
     });
+    for item in &settings.companion_missing {
+        leave_out(&mut document, item);
+    }
+    document
+}
+
+/// Who asks. His mail file is the database `mail/` with the first letter of his name and his last name, on the first
+/// server that has it.
+fn caller(cluster: &Cluster, server: &SimulatedServer, user: &Requester, settings: &Settings) -> Value {
+    let mut document = json!({ "icm_companion": 1, "server": server.name.canonical, "missing": [] });
+    if let Requester::User(name) = user {
+        document["user"] = name.as_str().into();
+        let common = Name::new(name).common;
+        let mut words = common.split_whitespace();
+        let first = words.next().unwrap_or_default().chars().next().unwrap_or_default();
+        let path = format!("mail/{first}{}.nsf", words.next_back().unwrap_or_default()).to_lowercase();
+        let copies = cluster.copies();
+        match copies.copies.iter().find(|copy| copy.path == path) {
+            Some(copy) => {
+                document["mail_file"] = path.into();
+                let home = cluster.servers.iter().find(|other| other.position == copy.server);
+                document["mail_server"] = home.map(|home| home.name.canonical.as_str()).into();
+            }
+            None => document["missing"] = json!([format!("mail_file: no Person document of {name}")]),
+        }
+    }
     for item in &settings.companion_missing {
         leave_out(&mut document, item);
     }

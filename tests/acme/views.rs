@@ -37,7 +37,10 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request, da
     let hidden = view.starts_with('(') && traps.hidden_view_404;
     let documents = match database {
         "cldbdir.nsf" if !hidden => directory_view(cluster, server, traps, &view),
-        "names.nsf" if view == "icm servers" => Some((servers(cluster, traps), false)),
+        // The lookup view of users shows rows as well, whatever is in them.
+        "names.nsf" if matches!(view.as_str(), "icm servers" | "($users)") => {
+            Some((servers(cluster, traps), false))
+        }
         _ => None,
     };
     let Some((documents, categorised)) = documents else {

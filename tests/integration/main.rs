@@ -43,6 +43,7 @@ mod cli {
 
 mod docs {
     mod companion;
+    mod examples;
     mod guide;
     mod readme;
     mod references;
@@ -87,6 +88,7 @@ mod http {
     mod cache;
     mod compression;
     mod connection_logins;
+    mod header_edits;
     mod headers;
     mod http2;
     mod http2_floods;
@@ -101,6 +103,7 @@ mod listener {
     mod client_limits;
     mod concurrent_requests;
     mod connections;
+    mod login_limits;
     mod many_connections;
     mod open_files;
     mod proxy_protocol;
@@ -123,10 +126,15 @@ mod process {
 }
 
 mod routing {
+    mod access;
     mod databases;
+    mod home_mail;
     mod paths;
+    mod pools;
     mod redirect;
     mod request_targets;
+    mod routes;
+    mod static_files;
 }
 
 mod selection {
@@ -137,6 +145,7 @@ mod selection {
     mod probes;
     mod rules;
     mod server_documents;
+    mod sites;
     mod statpub;
 }
 

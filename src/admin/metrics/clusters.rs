@@ -19,8 +19,26 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             out.sample(&[("cluster", *name), ("reason", reason)], count);
         }
     }
+    out.counter("icm_route_requests_total", "Requests that took each route");
+    for (name, cluster) in &clusters {
+        for (route, requests) in cluster.settings.routes.iter().zip(&cluster.route_requests) {
+            out.sample(&[("cluster", *name), ("route", &*route.name)], requests.total());
+        }
+    }
+    out.counter("icm_site_crossings_total", "Requests that went to a server of another site");
+    for (name, cluster) in clusters.iter().filter(|(_, cluster)| cluster.has_sites()) {
+        out.sample(&[("cluster", *name)], cluster.persistent_state.traffic.site_crossings());
+    }
+    out.counter("icm_access_denied_total", "Requests denied by a rule of access");
+    for (name, cluster) in &clusters {
+        for (rule, count) in cluster.denied_by_rule() {
+            out.sample(&[("cluster", *name), ("rule", rule)], count);
+        }
+    }
     server_documents(out, &clusters);
-    directories(out, &clusters);
+    let with_directory: Vec<_> =
+        clusters.iter().copied().filter(|(_, cluster)| !cluster.settings.is_pool()).collect();
+    directories(out, &with_directory);
     replicas(out, &clusters);
 }
 

@@ -114,6 +114,13 @@ fn clients(out: &mut Exposition, clients: &ClientStatistics) {
     {
         out.sample(&[("limit", limit)], count.load(Relaxed));
     }
+    out.counter(
+        "icm_login_limited_total",
+        "Attempts to log in answered with 429, by what limits.logins counts",
+    );
+    for (by, count) in [("address", &clients.logins_over_address), ("user", &clients.logins_over_user)] {
+        out.sample(&[("by", by)], count.load(Relaxed));
+    }
 }
 
 fn reload(out: &mut Exposition, balancer: &Balancer) {

@@ -193,24 +193,28 @@ function cluster(c, status) {
       el("tbody", {role: "rowgroup"}, ...rows)),
     lines);
   node.update = (now, whole, lastMinute) => {
-    write(about, `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "all host names"}`);
+    const site = now.site.own ? `, site ${now.site.own}` : "";
+    const kind = now.pool_of !== null ? `pool of ${now.pool_of}` : `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "all host names"}`;
+    write(about, `${kind}${site}`);
     const sum = now.servers.reduce((all, s) => all + lastMinute.answered(`${now.name}/${s.name}`), 0);
     now.servers.forEach((s, n) => rows[n].update(s, now, whole, sum ? lastMinute.answered(`${now.name}/${s.name}`) / sum : null));
     const d = now.directory;
     const view = d.view ? `, view ${d.view}` : "";
     const every = d.refresh_ms === null ? "" : `, every ${span(d.refresh_ms)}`;
-    write(age, d.loaded
+    write(age, now.pool_of !== null ? "" : d.loaded
       ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${view}${every})`
       : "Directory: not read yet; a request can go to any server");
-    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.freshness, now.evidence, now.hints, now.servers.map((s) => s.exposure)], () => [
+    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.routes, now.facts, now.freshness, now.evidence, now.hints, now.servers.map((s) => s.exposure), now.site.crossing_since], () => [
+      now.site.crossing_since ? el("p", {class: "error"}, `New users go to another site since ${clock(now.site.crossing_since)}: no server of site ${now.site.own} takes them`) : null,
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)
         .map(([what, text]) => el("p", {class: "error"}, `${what} cannot be read: ${text}`)),
       d.unknown_servers.length ? el("p", {}, `In the directory, but not in the cluster: ${names.format(d.unknown_servers)}`) : null,
       d.duplicates ? el("p", {}, `${plural(d.duplicates, "duplicate")} in the directory, counted once`) : null,
       ...[...d.warnings, ...now.members_warnings].map((text) => el("p", {}, text)),
+      now.routes.length ? el("p", {}, `Routes: ${names.format(now.routes.map((r) => `${r.name} ${plural(r.requests, "request")}`))}`) : null,
       facts(now.facts),
       now.freshness.behind ? el("p", {class: "error"}, `${plural(now.freshness.behind, "replica")} behind, the first since ${clock(now.freshness.behind_since)}: new users go elsewhere`) : null,
-      now.evidence.enabled || now.servers.length < 2 ? null : el("p", {}, "A server that returns gets users at once: nothing can show that it has caught up, or catch_up is off."),
+      now.evidence.enabled || now.pool_of !== null || now.servers.length < 2 ? null : el("p", {}, "A server that returns gets users at once: nothing can show that it has caught up, or catch_up is off."),
       ...now.servers.filter((s) => s.exposure).map((s) => el("details", {}, el("summary", {}, `${s.name} gets certificates of clients`), el("p", {class: "hint"}, s.exposure))),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
@@ -244,7 +248,7 @@ function server(s, c, status) {
   }
   row.update = (now, inCluster, whole, ofAll) => {
     current = {...now, drain_timeout_ms: inCluster.drain_timeout_ms, persistent: whole.restrictions_kept};
-    write(host, now.hostname);
+    write(host, now.site ? `${now.hostname}, site ${now.site}` : now.hostname);
     write(state, now.state);
     setClass(state, badgeClass(now.state));
     const stale = now.restriction_stale ? " (its source no longer reports)" : "";

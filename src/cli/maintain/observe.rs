@@ -18,6 +18,9 @@ pub(super) struct ObservedStatus {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct ObservedCluster {
     pub name: String,
+    /// Its cluster, if this is a pool.
+    #[serde(default)]
+    pub pool_of: Option<String>,
     pub servers: Vec<ObservedServer>,
     #[serde(default)]
     pub evidence: ObservedEvidence,

@@ -38,8 +38,10 @@ pub(super) fn choose_cluster<'a>(
     status: &'a ObservedStatus,
     wanted: Option<&str>,
 ) -> anyhow::Result<&'a ObservedCluster> {
-    let names: Vec<&str> = status.clusters.iter().map(|c| &*c.name).collect();
-    match (wanted, status.clusters.as_slice()) {
+    // A server is restricted in the pools of its cluster too.
+    let clusters: Vec<&ObservedCluster> = status.clusters.iter().filter(|c| c.pool_of.is_none()).collect();
+    let names: Vec<&str> = clusters.iter().map(|c| &*c.name).collect();
+    match (wanted, clusters.as_slice()) {
         (Some(wanted), all) => match all.iter().find(|c| c.name == wanted) {
             Some(cluster) => Ok(cluster),
             None => bail!("there is no cluster {wanted}; there are: {}", names.join(", ")),

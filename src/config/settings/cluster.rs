@@ -11,12 +11,21 @@ use super::routes::Route;
 use super::servers::{Directory, Server, Servers};
 use crate::domain::cluster::Port;
 use crate::domain::compression::CompressionPolicy;
+use crate::domain::rules::AccessRules;
+use crate::domain::select::CrossSites;
 
 /// One Domino cluster, or a set of servers that are in none.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
-    /// Unique among the clusters of the file.
+    /// Unique among the clusters of the file. A pool is named `<cluster>/<pool>`.
     pub name: String,
+    /// The name of the cluster that it is a pool of; `None` for a cluster. A pool has no host names, no directory and no
+    /// routes: requests reach it by the routes of its cluster.
+    pub pool_of: Option<String>,
+    /// The position of its first pool among the clusters of the settings; the others follow in their order.
+    pub first_pool: usize,
+    /// The affinity cookies of its pools, or of the cluster and the other pools of a pool. No server gets them.
+    pub sibling_cookies: Vec<String>,
     /// Which host names this cluster serves; empty: all that no other cluster serves.
     pub hostnames: Vec<HostPattern>,
     /// Whether requests are forwarded or redirected.
@@ -27,6 +36,8 @@ pub struct ClusterSettings {
     pub upstream_tls: UpstreamTls,
     /// The servers of the cluster.
     pub servers: Servers,
+    /// When a server of another site serves.
+    pub cross_sites: CrossSites,
     /// Which server holds which database.
     pub directory: Directory,
     /// How it is found out whether a server is reachable.
@@ -57,11 +68,19 @@ pub struct ClusterSettings {
     pub compression: Option<CompressionPolicy>,
     /// Rules that lead requests elsewhere; the first that matches decides.
     pub routes: Vec<Arc<Route>>,
+    /// Which requests may reach a server; the first rule that matches decides.
+    pub access: AccessRules,
     /// The secret that is sent in `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
 }
 
 impl ClusterSettings {
+    /// Whether its servers are of another kind than Domino's own HTTP.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.pool_of.is_some()
+    }
+
     /// Which port of a server a request needs. In redirect mode that is the client's own scheme, because the browser
     /// connects to the server itself.
     #[must_use]

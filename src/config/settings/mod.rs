@@ -9,11 +9,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file_access::FileAccess;
+use crate::domain::cluster::SiteName;
 
 mod acme;
 mod auth;
 mod cache;
 mod cluster;
+mod headers;
 mod policy;
 mod routes;
 mod servers;
@@ -23,6 +25,7 @@ pub use acme::*;
 pub use auth::*;
 pub use cache::*;
 pub use cluster::*;
+pub use headers::*;
 pub use policy::*;
 pub use routes::*;
 pub use servers::*;
@@ -39,6 +42,8 @@ pub struct Settings {
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
     /// `pingora.pid_file`. Unlike Pingora, we also write it in the foreground.
     pub pid_file: Option<PathBuf>,
+    /// Where this ICM is; `None`: at no particular place. Other ICMs never get it.
+    pub site: Option<SiteName>,
     /// The listeners for browsers; at least one.
     pub listeners: Vec<Listener>,
     /// Where restrictions and a generated affinity key are kept.
@@ -57,7 +62,7 @@ pub struct Settings {
     pub fast_path: bool,
     /// Which responses are kept in memory; `None`: none.
     pub cache: Option<CacheSettings>,
-    /// In the order of the file; at least one unless `follow` is set.
+    /// In the order of the file, then their pools; at least one unless `follow` is set.
     pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no
     /// secrets. `None` without clusters.
@@ -195,6 +200,25 @@ pub struct Limits {
     pub per_client_exempt: Vec<IpNet>,
     /// Requests in flight of one HTTP/2 connection.
     pub http2_streams: u32,
+    /// Attempts to log in; `None`: no limit.
+    pub logins: Option<LoginLimits>,
+}
+
+/// `limits.logins`: how many attempts to log in may reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginLimits {
+    /// Attempts of one client address, or IPv6 /64 network, in a window; 0: no limit.
+    pub per_address: u32,
+    /// Attempts for one user name in a window; 0: no limit.
+    pub per_user: u32,
+    /// The time in which attempts are counted.
+    pub window: Duration,
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        Self { per_address: 30, per_user: 10, window: Duration::from_secs(300) }
+    }
 }
 
 impl Limits {
@@ -222,6 +246,7 @@ impl Default for Limits {
             per_client_in_flight: 1000,
             per_client_exempt: Vec::new(),
             http2_streams: 32,
+            logins: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::auth::Auth;
+use super::headers::{FieldName, HeaderRules};
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// `probe`: how servers are checked for reachability.
@@ -271,4 +272,8 @@ pub struct Headers {
     pub hsts: Option<String>,
     /// Whether Domino's `Server` header is passed on.
     pub expose_server: bool,
+    /// Fields that are set and removed.
+    pub rules: HeaderRules,
+    /// The field of request IDs; `None`: there are none.
+    pub request_id: Option<FieldName>,
 }

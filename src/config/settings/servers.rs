@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::auth::Auth;
 use super::policy::Availability;
-use crate::domain::cluster::{HostPort, ServerName};
-use crate::domain::directory::DirectoryBuilder;
+use crate::domain::cluster::{HostPort, ServerName, SiteName};
+use crate::domain::directory::{DirectoryBuilder, ReplicaId};
 
 /// `servers`: listed in the file, or read from Domino.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Server {
     pub restricted: bool,
     /// The server is MAXUSERS from this number of users on; 0: never.
     pub max_users: u32,
+    /// Where it is; `None`: at no particular place, so that no request to it leaves a site.
+    pub site: Option<SiteName>,
     /// Which `$WS*` headers it gets.
     pub connector_headers: ConnectorHeaders,
     /// The sources of this server alone; empty: those of the cluster.
@@ -154,6 +156,7 @@ pub struct NamesColumns {
     pub http_status: Column,
     pub https_port: Column,
     pub https_status: Column,
+    pub site: Column,
 }
 
 /// The format in which a view is read.
@@ -175,6 +178,18 @@ impl Entries {
     #[must_use]
     pub fn new(draft: DirectoryBuilder) -> Self {
         Self(Arc::new(Mutex::new(draft)))
+    }
+
+    /// How many databases have this path, if they were not taken out.
+    #[must_use]
+    pub fn databases_at(&self, path: &str) -> usize {
+        self.0.lock().databases_at(path)
+    }
+
+    /// Whether a database has this replica ID, if they were not taken out.
+    #[must_use]
+    pub fn has_replica_id(&self, id: ReplicaId) -> bool {
+        self.0.lock().has_replica_id(id)
     }
 
     /// Takes the replicas out; later calls return none.

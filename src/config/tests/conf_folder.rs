@@ -11,7 +11,8 @@ const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.
 fn every_file_under_conf_loads() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let mut files = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let entries = |folder: &Path| std::fs::read_dir(folder).unwrap();
+    for entry in entries(&folder).chain(entries(&folder.join("examples"))) {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|e| e != "yaml" && e != "yml") {
             continue;

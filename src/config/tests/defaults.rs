@@ -7,6 +7,7 @@ use super::super::settings::*;
 use super::super::{Disk, FileAccess, facts, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
+use crate::domain::select::CrossSites;
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -21,7 +22,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     assert_eq!(s.pingora.upstream_keepalive_pool_size, 512);
     assert_eq!(s.pingora.max_retries, 64);
     assert!(s.pingora.threads >= 1 && !s.pingora.daemon);
-    assert_eq!((s.pid_file, s.state_dir, s.pages_dir), (None, None, None));
+    assert_eq!((s.pid_file, s.state_dir, s.pages_dir, s.site), (None, None, None, None));
     assert_eq!(
         s.limits,
         Limits {
@@ -39,6 +40,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             per_client_in_flight: 1000,
             per_client_exempt: Vec::new(),
             http2_streams: 32,
+            logins: None,
         }
     );
     assert_eq!(s.admin, AdminConfig { address: "127.0.0.1:8098".parse().unwrap(), token: None, tls: None });
@@ -119,6 +121,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     assert_eq!((c.unknown_database, c.ambiguous_path), (UnknownDatabase::Any, AmbiguousPath::Choose));
     assert_eq!(c.forwarded_path, ForwardedPath::Client);
     assert_eq!(c.open_server, OpenServer::Off);
+    assert_eq!(c.cross_sites, CrossSites::WhenUnavailable);
     assert_eq!(
         c.limits,
         ClusterLimits {
@@ -133,7 +136,9 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             host_of_server: false,
             via: None,
             hsts: Some("max-age=31536000".into()),
-            expose_server: false
+            expose_server: false,
+            rules: HeaderRules::default(),
+            request_id: None
         }
     );
     assert_eq!(c.connector_secret, None);
@@ -141,6 +146,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     let server = servers.first().unwrap();
     assert_eq!((server.weight, server.threshold, server.restricted), (1, None, false));
     assert_eq!((server.max_users, server.connector_headers), (0, ConnectorHeaders::Off));
+    assert_eq!(server.site, None);
     assert_eq!((server.https.clone(), server.availability.len()), (None, 0));
     let Directory::Cldbdir(view) = &c.directory else { panic!("cldbdir") };
     assert_eq!(

@@ -26,7 +26,7 @@ impl Files for Virtual {
         self.0.get(path).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
     fn is_dir(&self, path: &Path) -> bool {
-        path == Path::new("/etc/icm/pages")
+        path == Path::new("/etc/icm/pages") || path == Path::new("/etc/icm/files")
     }
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match host {
@@ -65,6 +65,7 @@ pub static FULL_FILES: LazyLock<Virtual> = LazyLock::new(|| {
         .with("/etc/icm/token", "0123456789abcdef\n", 0o640)
         .with("/etc/icm/connector", "0123456789abcdef\n", 0o640)
         .with("/etc/icm/statpub-token", "fedcba9876543210\r\n", 0o600)
+        .with("/etc/icm/maintenance.html", "<!doctype html><title>Maintenance</title>", 0o644)
         .with("/etc/icm/password", "geheim und länger", 0o600)
         .with(
             "/etc/icm/affinity.key",

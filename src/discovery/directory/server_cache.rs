@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::Server;
 use crate::discovery::servers::server_with_defaults;
-use crate::domain::cluster::HostPort;
-use crate::domain::cluster::ServerName;
+use crate::domain::cluster::{HostPort, ServerName, SiteName};
 use crate::util::atomic_file;
 
 /// How cache files begin: a list of servers (or databases, in old versions), and a directory.
@@ -54,6 +53,8 @@ struct StoredServer {
     http: Option<StoredPort>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     https: Option<StoredPort>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    site: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +71,7 @@ impl From<&Server> for StoredServer {
             hostname: server.hostname.clone(),
             http: server.http.as_ref().map(port),
             https: server.https.as_ref().map(port),
+            site: server.site.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -82,7 +84,8 @@ impl StoredServer {
         let name = ServerName::parse(&self.name).ok()?;
         let (http, https) = (self.http.and_then(port), self.https.and_then(port));
         let usable = !self.hostname.is_empty() && (http.is_some() || https.is_some());
-        usable.then(|| server_with_defaults(name, self.hostname, http, https))
+        let site = self.site.and_then(|site| SiteName::new(&site));
+        usable.then(|| Server { site, ..server_with_defaults(name, self.hostname, http, https) })
     }
 }
 

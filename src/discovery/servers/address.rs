@@ -97,6 +97,7 @@ mod tests {
             http_status: unused(),
             https_port: unused(),
             https_status: unused(),
+            site: unused(),
         };
         find_address(&Row { columns, ..Row::default() }, &layout)
     }

@@ -31,6 +31,7 @@ fn settings(from: &[&TestServer]) -> NamesView {
             http_status: column("HTTPStatus"),
             https_port: column("HTTPSPort"),
             https_status: column("HTTPSStatus"),
+            site: column("Site"),
         },
         format: ViewFormat::Xml,
         auth: Auth::None,
@@ -276,4 +277,23 @@ async fn an_incomplete_view_is_used_only_if_none_is_complete() {
     assert!(reading.truncated.is_some_and(|why| why.contains("1 of 4")), "{:?}", reading.warnings);
     assert!(read(&[&half, &other]).await.disputed);
     assert!(!read(&[&half, &half]).await.disputed);
+}
+
+#[tokio::test]
+async fn the_site_of_a_server_comes_from_an_optional_column() {
+    let with_site = |values: [&str; 8], site: &str| {
+        let column = format!("<entrydata columnnumber=\"8\" name=\"Site\"><text>{site}</text></entrydata>");
+        row(values).replace("</viewentry>", &format!("{column}</viewentry>"))
+    };
+    let values = |name| [name, "a.example", "10.0.0.1", "AcmeWeb", "80", "1", "-", "-"];
+    let rows = [
+        with_site(values("Web1/Acme"), " Graz "),
+        with_site(values("Web2/Acme"), ""),
+        row(values("Web3/Acme")),
+    ];
+    let page = format!("<viewentries toplevelentries=\"3\">{}</viewentries>", rows.concat());
+    let server = TestServer::start(move |_| TestReply::ok(page.clone())).await;
+    let reading = read(&client(), &settings(&[&server]), "AcmeWeb", &LoginSessions::default()).await.unwrap();
+    let sites: Vec<_> = reading.servers.iter().map(|s| s.site.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(sites, [Some("Graz".to_owned()), None, None]);
 }

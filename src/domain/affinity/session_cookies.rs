@@ -49,6 +49,8 @@ pub struct CookieClassifier {
     /// The configured names, in lower case.
     sessions: Box<[Box<str>]>,
     unique: bool,
+    /// Names of other affinity cookies that browsers send with ours.
+    siblings: Box<[Box<str>]>,
 }
 
 /// The meaning of a cookie.
@@ -62,6 +64,8 @@ pub enum CookieKind<'a> {
     Login,
     /// Our own write cookie.
     Write,
+    /// An affinity, login or write cookie of a pool, or of the cluster of this pool.
+    Sibling,
     /// A session cookie without a tag, from before the balancer.
     Untagged {
         /// Which of the configured names.
@@ -95,7 +99,22 @@ impl CookieClassifier {
             style: SessionCookieStyle::default(),
             sessions: sessions.iter().map(|name| name.as_str().into()).collect(),
             unique: sessions.iter().any(|name| name == UNIQUE_COOKIE),
+            siblings: Box::default(),
         }
+    }
+
+    /// Adds the affinity cookies of the cluster's pools, which no server gets.
+    #[must_use]
+    pub fn with_siblings(mut self, affinity: &[String]) -> Self {
+        let all = |name: &String| [name.clone(), login_cookie_name(name), write_cookie_name(name)];
+        self.siblings = affinity.iter().flat_map(all).map(Into::into).collect();
+        self
+    }
+
+    /// Whether any cookie needs to be looked at.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        !self.affinity.is_empty() || !self.siblings.is_empty()
     }
 
     /// Sets the style of tagged cookies.
@@ -118,6 +137,9 @@ impl CookieClassifier {
             if name == self.write.as_bytes() {
                 return CookieKind::Write;
             }
+        }
+        if self.siblings.iter().any(|sibling| sibling.as_bytes() == name) {
+            return CookieKind::Sibling;
         }
         for (number, session) in self.sessions.iter().enumerate() {
             let Some((own, rest)) = name.split_at_checked(session.len()) else { continue };
@@ -167,7 +189,11 @@ impl CookieClassifier {
             name.get(..UNIQUE_COOKIE.len()).is_some_and(|n| n.eq_ignore_ascii_case(UNIQUE_COOKIE.as_bytes()))
                 || !matches!(
                     self.classify_name(name),
-                    CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login | CookieKind::Write
+                    CookieKind::Foreign
+                        | CookieKind::Affinity
+                        | CookieKind::Login
+                        | CookieKind::Write
+                        | CookieKind::Sibling
                 );
         let (_, value) = self.classify(name, rest);
         let is_empty = matches!(value.trim_ascii(), b"" | b"\"\"");
@@ -252,7 +278,7 @@ impl CookieClassifier {
             let (kind, value) = self.classify(name, rest);
             match kind {
                 CookieKind::Foreign => push(&[name, rest]),
-                CookieKind::Affinity | CookieKind::Login | CookieKind::Write => {}
+                CookieKind::Affinity | CookieKind::Login | CookieKind::Write | CookieKind::Sibling => {}
                 CookieKind::Untagged { .. } | CookieKind::Tagged { .. } => {
                     if let Some((number, rank)) = self.session_rank(name, kind, tags)
                         && highest.get(number) == Some(&rank)
@@ -307,9 +333,11 @@ impl CookieClassifier {
                 }
                 // Domino sets these with `Path=/`.
                 CookieKind::Untagged { .. } | CookieKind::Unique(_) => (b"/".as_slice(), None),
-                CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login | CookieKind::Write => {
-                    continue;
-                }
+                CookieKind::Foreign
+                | CookieKind::Affinity
+                | CookieKind::Login
+                | CookieKind::Write
+                | CookieKind::Sibling => continue,
             };
             if out.len() == MAX_EXPIRED_COOKIES || set.contains(&name) || expired.contains(&name) {
                 continue;

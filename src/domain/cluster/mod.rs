@@ -17,6 +17,7 @@ mod ranking;
 mod report;
 mod server;
 mod server_snapshot;
+mod site;
 mod state;
 
 pub use health::{
@@ -29,4 +30,5 @@ pub use name::{ServerName, ServerNameError};
 pub use report::{Administrative, AvailabilityReport, Operational, ReplicatorReport};
 pub use server::{ClusterServer, InFlight};
 pub use server_snapshot::ServerSnapshot;
+pub use site::SiteName;
 pub use state::{Port, ServerState, Transition};

@@ -35,6 +35,17 @@ impl Glob {
             .is_some_and(|end| end.eq_ignore_ascii_case(last))
     }
 
+    /// The segments before the first one with a star: every path that matches is this one, or below it.
+    #[must_use]
+    pub fn whole_segments(&self) -> &[u8] {
+        let Some((first, rest)) = self.parts.split_first() else { return b"" };
+        if rest.is_empty() {
+            return first;
+        }
+        let end = memchr::memrchr(b'/', first).unwrap_or(0);
+        first.get(..end).unwrap_or_default()
+    }
+
     /// The pattern as text, for messages.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -74,6 +85,15 @@ mod tests {
         assert!(matches("*.nsf", "mail/a.NSF") && matches("mail/*.nsf", "mail/a.nsf"));
         assert!(matches("*", "") && matches("**", "x") && matches("", "") && !matches("", "x"));
         assert!(!matches("ab*b", "ab"), "both ends need bytes of their own");
+    }
+
+    #[test]
+    fn a_segment_with_a_star_is_not_whole() {
+        for (pattern, whole) in
+            [("a/b", "a/b"), ("a/b*", "a"), ("a/*", "a"), ("*", ""), ("a*/b", ""), ("", "")]
+        {
+            assert_eq!(Glob::new(pattern.as_bytes()).whole_segments(), whole.as_bytes(), "{pattern}");
+        }
     }
 
     proptest! {

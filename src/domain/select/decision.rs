@@ -47,6 +47,8 @@ pub enum SelectionReason {
     OwnWrite,
     /// It has the lightest workload.
     Lightest,
+    /// It is of another site, and none of the own site may serve.
+    OtherSite,
     /// It is set aside, but no other server is left.
     SetAside,
     /// Every holder is UNREACHABLE, and the configuration allows trying one.
@@ -76,6 +78,10 @@ pub enum CandidateVerdict {
     CatchingUp,
     /// Its replica lacks changes of another one.
     Behind,
+    /// It is of another site.
+    OtherSite,
+    /// It is of another site, and the configuration lets no user cross.
+    OtherSiteExcluded,
     /// It surely lacks the user's own last write.
     OlderThanOwnWrite,
     /// It returned recently and was passed over in this draw; its share of the ramp in percent.
@@ -117,6 +123,7 @@ impl fmt::Display for SelectionReason {
             Self::Session => "the user has a session there",
             Self::OwnWrite => "it took the user's own last write",
             Self::Lightest => "lightest workload",
+            Self::OtherSite => "of another site, because none of this site may serve",
             Self::SetAside => "set aside, but no other server is left",
             Self::LastResort => "every holder is UNREACHABLE, tried as the last resort",
         })
@@ -135,6 +142,7 @@ impl SelectionReason {
             Self::Session => "session",
             Self::OwnWrite => "own_write",
             Self::Lightest => "lightest",
+            Self::OtherSite => "other_site",
             Self::SetAside => "set_aside",
             Self::LastResort => "last_resort",
         }
@@ -154,6 +162,8 @@ impl fmt::Display for CandidateVerdict {
             Self::MaxUsers => f.write_str("set aside: MAXUSERS"),
             Self::CatchingUp => f.write_str("set aside: CATCHING UP"),
             Self::Behind => f.write_str("set aside: the replica is behind"),
+            Self::OtherSite => f.write_str("set aside: of another site"),
+            Self::OtherSiteExcluded => f.write_str("dropped: of another site, and cross_sites is never"),
             Self::OlderThanOwnWrite => {
                 f.write_str("set aside: the replica is older than the user's own last write")
             }

@@ -18,6 +18,20 @@ pub struct Candidate {
     pub snapshot: ServerSnapshot,
     /// How its replica compares with the others.
     pub freshness: CandidateFreshness,
+    /// Whether the server is of another site than this balancer. Without the site of one of them it is not.
+    pub of_other_site: bool,
+}
+
+/// When a server of another site may take a user who does not belong there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CrossSites {
+    /// When no server of the own site may take the request at all.
+    #[default]
+    WhenUnavailable,
+    /// Also when those of the own site are all set aside.
+    WhenBusy,
+    /// Never: without a server of the own site such a user gets an error.
+    Never,
 }
 
 /// What is known about the replica of a candidate. The default is that nothing is.
@@ -117,6 +131,8 @@ pub struct SelectionPolicy {
     pub max_in_flight: u32,
     /// Try a server even if every holder is UNREACHABLE.
     pub try_unreachable: bool,
+    /// When a server of another site serves.
+    pub cross_sites: CrossSites,
     /// `Server_Transinfo_Range`: the number of doublings of the expansion factor that span the index.
     pub transinfo_range: u8,
 }

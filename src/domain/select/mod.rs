@@ -9,21 +9,25 @@
 
 mod decision;
 mod input;
+mod level;
 mod rank;
 
 use smallvec::SmallVec;
 
 pub use decision::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason};
-pub use input::{Candidate, CandidateFreshness, Hint, OwnWrite, SelectionInput, SelectionPolicy, ServerId};
+pub use input::{
+    Candidate, CandidateFreshness, CrossSites, Hint, OwnWrite, SelectionInput, SelectionPolicy, ServerId,
+};
 
 use crate::domain::directory::ReplicaStatus;
+use level::{Level, is_on};
 
 /// References, because a candidate is as large as two cache lines.
 type Candidates<'a> = SmallVec<[&'a Candidate; 8]>;
 type Verdicts = SmallVec<[(ServerId, CandidateVerdict); 8]>;
 
-/// A candidate that may serve, and how gladly; see [`level`].
-type Ranked<'a> = SmallVec<[(u8, &'a Candidate); 8]>;
+/// Candidates that may serve, each with its [`Level`].
+type Ranked<'a> = SmallVec<[(Level, &'a Candidate); 8]>;
 
 /// The candidates after steps 1 to 5.
 #[derive(Default)]
@@ -36,12 +40,12 @@ struct Remaining<'a> {
 }
 
 impl<'a> Remaining<'a> {
-    fn find(&self, server: ServerId) -> Option<(u8, &'a Candidate)> {
+    fn find(&self, server: ServerId) -> Option<(Level, &'a Candidate)> {
         self.eligible.iter().copied().find(|(_, candidate)| candidate.server == server)
     }
 
     /// The candidates of one level.
-    fn at(&self, level: u8) -> Candidates<'a> {
+    fn at(&self, level: Level) -> Candidates<'a> {
         self.eligible.iter().filter(|(of, _)| *of == level).map(|(_, candidate)| *candidate).collect()
     }
 }
@@ -54,7 +58,7 @@ pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision 
         Decision { outcome: SelectionOutcome::NoServer, verdicts: Verdicts::new(), band: SmallVec::new() };
     for candidate in input.candidates {
         let Some(verdict) = eliminate(candidate, input, policy) else {
-            let (level, verdict) = level(candidate, input);
+            let (level, verdict) = level::of(candidate, input, policy.cross_sites);
             remaining.eligible.push((level, candidate));
             decision.verdicts.extend(verdict.map(|verdict| (candidate.server, verdict)));
             continue;
@@ -73,13 +77,6 @@ pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision 
     decision
 }
 
-/// A hint counts like an entry where the URL names no database of its own: a login form must be posted to the server
-/// that showed it.
-fn is_on(server: ServerId, input: &SelectionInput<'_>) -> bool {
-    input.entry == Some(server)
-        || (input.entry.is_none() && input.hint.is_some_and(|(hinted, _)| hinted == server))
-}
-
 /// Steps 1 to 4 for one candidate: why it is eliminated.
 fn eliminate(
     candidate: &Candidate,
@@ -94,6 +91,9 @@ fn eliminate(
             ReplicaStatus::PendingDelete => return Some(CandidateVerdict::PendingDelete),
             ReplicaStatus::InService => {}
         }
+    }
+    if policy.cross_sites == CrossSites::Never && level::sets_site_aside(candidate, input) {
+        return Some(CandidateVerdict::OtherSiteExcluded);
     }
     // 2. Already tried.
     if input.tried.contains(&candidate.server) {
@@ -112,55 +112,6 @@ fn eliminate(
     }
     let limit = policy.in_flight_limit(snapshot.max_connections);
     (limit > 0 && snapshot.in_flight >= limit).then_some(CandidateVerdict::Full)
-}
-
-/// The level of candidates for which nothing speaks against.
-const NOT_SET_ASIDE: u8 = 0;
-const BUSY_LEVEL: u8 = 1;
-const CATCHING_UP_LEVEL: u8 = 2;
-/// Added for a replica that is behind: it is worse than any that is not.
-const BEHIND_LEVELS: u8 = 3;
-/// Added once for each step of [`OwnWrite`] below the best.
-const OWN_WRITE_LEVELS: u8 = 6;
-
-/// Step 5 for one candidate: how far it is set aside, and why. A lower level serves first. The user's own last write
-/// counts most, then whether the replica is behind, then the state of the server.
-fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<CandidateVerdict>) {
-    let snapshot = &candidate.snapshot;
-    let is_on = is_on(candidate.server, input);
-    let wrote_here = input.written_on == Some(candidate.server);
-    let is_gated = snapshot.catching_up_since_unix_ms.is_some()
-        && !candidate.freshness.shown_fresh
-        && !wrote_here
-        && (!is_on || !input.posts_login_form);
-    let (state, mut verdict) = if is_gated {
-        (CATCHING_UP_LEVEL, Some(CandidateVerdict::CatchingUp))
-    } else if is_on || wrote_here {
-        (NOT_SET_ASIDE, None)
-    } else if snapshot.busy {
-        (BUSY_LEVEL, Some(CandidateVerdict::Busy))
-    } else if snapshot.max_users {
-        (BUSY_LEVEL, Some(CandidateVerdict::MaxUsers))
-    } else {
-        (NOT_SET_ASIDE, None)
-    };
-    let mut level = state;
-    let is_newcomer = !is_on && !wrote_here && !input.sessions.contains(&candidate.server);
-    if is_newcomer && candidate.freshness.behind_since_unix_ms.is_some() {
-        level += BEHIND_LEVELS;
-        verdict = verdict.or(Some(CandidateVerdict::Behind));
-    }
-    if input.written_on.is_some() && !wrote_here {
-        match candidate.freshness.own_write {
-            OwnWrite::Included => {}
-            OwnWrite::Unknown => level += OWN_WRITE_LEVELS,
-            OwnWrite::Missing => {
-                level += 2 * OWN_WRITE_LEVELS;
-                verdict = Some(CandidateVerdict::OlderThanOwnWrite);
-            }
-        }
-    }
-    (level, verdict)
 }
 
 /// Steps 6 to 8: the outcome. Adds the verdicts of the ranking to `decision`.
@@ -194,27 +145,28 @@ fn choose(
         return SelectionOutcome::Serve(server, reason(best, SelectionReason::Hint(hint)));
     }
     // A server that is set aside does not attract the user of another database.
-    let recent = input.recent.filter(|_| !is_set_aside(best));
+    let recent = input.recent.filter(|_| !best.is_set_aside());
     if let Some(server) = recent.filter(|server| is_best(*server)) {
-        return SelectionOutcome::Serve(server, SelectionReason::Recent);
+        return SelectionOutcome::Serve(server, reason(best, SelectionReason::Recent));
     }
     if let Some(server) = input.sessions.iter().copied().find(|server| is_best(*server)) {
         return SelectionOutcome::Serve(server, reason(best, SelectionReason::Session));
     }
-    // 7. BUSY, MAXUSERS, CATCHING UP and a replica that is behind degrade, they never refuse.
+    // 7. BUSY, MAXUSERS, CATCHING UP, a replica that is behind and another site degrade, they never refuse.
     match pick_lightest(&remaining.at(best), input, policy, decision) {
         Some(server) => SelectionOutcome::Serve(server, reason(best, SelectionReason::Lightest)),
         None => SelectionOutcome::NoServer,
     }
 }
 
-/// Whether a level is one of servers or replicas that serve only if no better one can.
-fn is_set_aside(level: u8) -> bool {
-    level % OWN_WRITE_LEVELS != NOT_SET_ASIDE
-}
-
-fn reason(level: u8, reason: SelectionReason) -> SelectionReason {
-    if is_set_aside(level) { SelectionReason::SetAside } else { reason }
+fn reason(level: Level, reason: SelectionReason) -> SelectionReason {
+    if level.is_set_aside() {
+        SelectionReason::SetAside
+    } else if level.is_other_site() {
+        SelectionReason::OtherSite
+    } else {
+        reason
+    }
 }
 
 /// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP. They also leave for the
@@ -225,7 +177,7 @@ fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaini
     if input.note_id {
         return true;
     }
-    if is_set_aside(level) {
+    if level.is_set_aside() {
         return false;
     }
     let Some(written_on) = input.written_on.filter(|written_on| *written_on != server) else { return true };
@@ -235,7 +187,7 @@ fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaini
         OwnWrite::Missing => !remaining
             .eligible
             .iter()
-            .any(|(level, c)| c.freshness.own_write == OwnWrite::Included && !is_set_aside(*level)),
+            .any(|(level, c)| c.freshness.own_write == OwnWrite::Included && !level.is_set_aside()),
     }
 }
 
@@ -249,8 +201,13 @@ fn without_eligible(
     if remaining.any_full {
         return SelectionOutcome::Full;
     }
+    let of_own_site = |candidate: &&Candidate| !level::sets_site_aside(candidate, input);
+    let mut unreachable: Candidates<'_> = remaining.unreachable.iter().copied().filter(of_own_site).collect();
+    if unreachable.is_empty() {
+        unreachable.clone_from(&remaining.unreachable);
+    }
     if policy.try_unreachable
-        && let Some(server) = pick_lightest(&remaining.unreachable, input, policy, decision)
+        && let Some(server) = pick_lightest(&unreachable, input, policy, decision)
     {
         return SelectionOutcome::Serve(server, SelectionReason::LastResort);
     }

@@ -7,12 +7,14 @@ use super::*;
 use crate::domain::cluster::ServerSnapshot;
 
 mod freshness;
+mod sites;
 
 const POLICY: SelectionPolicy = SelectionPolicy {
     drain_timeout_ms: 1_000,
     slow_start_ms: 0,
     max_in_flight: 0,
     try_unreachable: false,
+    cross_sites: CrossSites::WhenUnavailable,
     transinfo_range: 6,
 };
 
@@ -39,7 +41,13 @@ fn idle_server() -> ServerSnapshot {
 fn server(server: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
     let mut snapshot = idle_server();
     change(&mut snapshot);
-    Candidate { server, status: ReplicaStatus::InService, snapshot, freshness: CandidateFreshness::default() }
+    Candidate {
+        server,
+        status: ReplicaStatus::InService,
+        snapshot,
+        freshness: CandidateFreshness::default(),
+        of_other_site: false,
+    }
 }
 
 fn without_affinity(candidates: &[Candidate]) -> SelectionInput<'_> {
@@ -395,6 +403,10 @@ fn verdicts_come_in_the_order_of_elimination_with_the_chosen_last() {
     assert_eq!(decision.verdicts.last().unwrap().0, 0);
 }
 
+fn any_rule() -> impl Strategy<Value = CrossSites> {
+    (0usize..3).prop_map(|at| [CrossSites::WhenUnavailable, CrossSites::WhenBusy, CrossSites::Never][at])
+}
+
 fn any_candidate() -> impl Strategy<Value = Candidate> {
     (
         any::<[bool; 6]>(),
@@ -404,7 +416,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
         0u32..50,
         1u32..10,
         proptest::option::of(0u64..10_000),
-        (any::<bool>(), 0u8..3),
+        (any::<bool>(), 0u8..3, any::<bool>()),
     )
         .prop_map(
             |(
@@ -415,7 +427,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                 in_flight,
                 weight,
                 returned_at_ms,
-                (shown_fresh, own_write),
+                (shown_fresh, own_write, of_other_site),
             )| Candidate {
                 server: 0,
                 status: [ReplicaStatus::InService, ReplicaStatus::OutOfService, ReplicaStatus::PendingDelete]
@@ -443,13 +455,18 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     own_write: [OwnWrite::Included, OwnWrite::Unknown, OwnWrite::Missing]
                         [usize::from(own_write)],
                 },
+                of_other_site,
             },
         )
 }
 
-/// How far a candidate is set aside, by a rule written apart from that of the module: the own write, then a replica
-/// that is behind, then the state of the server.
-fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bool, u8) {
+/// How far a candidate is set aside, by a rule written apart from that of the module: the own write, then the site, then a
+/// replica that is behind, then the state of the server.
+fn set_aside(
+    candidate: &Candidate,
+    input: &SelectionInput<'_>,
+    policy: &SelectionPolicy,
+) -> (OwnWrite, u8, (bool, u8)) {
     let inside = input.entry == Some(candidate.server);
     let wrote_here = input.written_on == Some(candidate.server);
     let Candidate { snapshot, freshness, .. } = candidate;
@@ -462,11 +479,19 @@ fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bo
         () if inside || wrote_here => 0,
         () => u8::from(snapshot.busy || snapshot.max_users),
     };
-    (own_write, !inside && !wrote_here && freshness.behind_since_unix_ms.is_some(), state)
+    let condition = (!inside && !wrote_here && freshness.behind_since_unix_ms.is_some(), state);
+    let far = u8::from(candidate.of_other_site && !inside && !wrote_here);
+    let site = match policy.cross_sites {
+        CrossSites::WhenBusy if condition > (false, 0) => 2 + far,
+        _ => far,
+    };
+    (own_write, site, condition)
 }
 
-fn is_eligible(candidate: &Candidate, input: &SelectionInput<'_>) -> bool {
+fn is_eligible(candidate: &Candidate, input: &SelectionInput<'_>, policy: &SelectionPolicy) -> bool {
     let inside = input.entry == Some(candidate.server);
+    let belongs_here = inside || input.written_on == Some(candidate.server);
+    let is_excluded = policy.cross_sites == CrossSites::Never && candidate.of_other_site && !belongs_here;
     let is_restricted = candidate
         .snapshot
         .restricted_since_ms
@@ -474,6 +499,7 @@ fn is_eligible(candidate: &Candidate, input: &SelectionInput<'_>) -> bool {
     candidate.snapshot.http
         && (inside || candidate.status == ReplicaStatus::InService)
         && !is_restricted
+        && !is_excluded
         && !input.tried.contains(&candidate.server)
 }
 
@@ -485,6 +511,7 @@ proptest! {
         tried in proptest::collection::vec(0u16..12, 0..4),
         note_id: bool,
         posts_login_form: bool,
+        cross_sites in any_rule(),
         seed: u64,
     ) {
         for (i, server) in servers.iter_mut().enumerate() {
@@ -493,7 +520,7 @@ proptest! {
         let input = SelectionInput {
             entry, recent, written_on, note_id, posts_login_form, tried: &tried, seed, ..without_affinity(&servers)
         };
-        let policy = SelectionPolicy { slow_start_ms: 5_000, ..POLICY };
+        let policy = SelectionPolicy { slow_start_ms: 5_000, cross_sites, ..POLICY };
         let decision = decide(&input, &policy);
         prop_assert_eq!(&decision, &decide(&input, &policy), "the same input gives the same decision");
         // No candidate has two verdicts.
@@ -501,7 +528,7 @@ proptest! {
         named.sort_unstable();
         named.dedup();
         prop_assert_eq!(named.len(), decision.verdicts.len());
-        let eligible: Vec<_> = servers.iter().filter(|s| is_eligible(s, &input)).collect();
+        let eligible: Vec<_> = servers.iter().filter(|s| is_eligible(s, &input, &policy)).collect();
         let Some(chosen) = decision.chosen() else {
             prop_assert!(decision.outcome != SelectionOutcome::NoServer || eligible.is_empty(),
                 "no request is refused while a server can serve it");
@@ -509,13 +536,13 @@ proptest! {
         };
         prop_assert_eq!(named.len(), servers.len());
         let server = &servers[usize::from(chosen)];
-        prop_assert!(is_eligible(server, &input));
+        prop_assert!(is_eligible(server, &input, &policy));
         if entry != Some(chosen) {
-            let best = eligible.iter().map(|s| set_aside(s, &input)).min();
-            prop_assert_eq!(Some(set_aside(server, &input)), best, "a better server serves first");
+            let best = eligible.iter().map(|s| set_aside(s, &input, &policy)).min();
+            prop_assert_eq!(Some(set_aside(server, &input, &policy)), best, "a better server serves first");
         } else if !note_id {
-            let (_, _, state) = set_aside(server, &input);
-            let better = eligible.iter().any(|s| set_aside(s, &input) < set_aside(server, &input));
+            let (_, _, (_, state)) = set_aside(server, &input, &policy);
+            let better = eligible.iter().any(|s| set_aside(s, &input, &policy) < set_aside(server, &input, &policy));
             prop_assert!(state == 0 || !better, "no user stays on a server that is set aside");
             let writer_works = eligible.iter().any(|s| written_on == Some(s.server));
             prop_assert!(written_on == Some(chosen) || !writer_works, "the own write is at hand");

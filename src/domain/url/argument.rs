@@ -14,6 +14,12 @@ pub fn find_argument<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     argument_pairs(text).find(|(raw, _)| decodes_to(raw, name)).map(|(_, value)| decode_value(value))
 }
 
+/// Whether an argument `name` has a decoded value that passes `test`; one of several is enough.
+#[must_use]
+pub fn any_argument(text: &[u8], name: &[u8], mut test: impl FnMut(&[u8]) -> bool) -> bool {
+    argument_pairs(text).filter(|(raw, _)| decodes_to(raw, name)).any(|(_, value)| test(&decode_value(value)))
+}
+
 /// The raw name and value of every argument, split at the first `=`.
 pub(super) fn argument_pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     text.split(|byte| *byte == b'&').filter(|token| !token.is_empty()).map(|token| {

@@ -13,12 +13,13 @@ mod command;
 mod database_name;
 mod lenient;
 mod locator;
+mod meaning;
 mod safety;
 mod target;
 mod usual_path;
 
 pub use absolute::split_absolute_url;
-pub use argument::find_argument;
+pub use argument::{any_argument, find_argument};
 pub use command::{Command, ServerCommand};
 pub use locator::Locator;
 pub use safety::{DEFAULT_UNSAFE_COMMANDS, RequestSafety, UnsafeCommands};

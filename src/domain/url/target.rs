@@ -63,6 +63,12 @@ impl<'a> Target<'a> {
         argument::find_argument(self.arguments(), name)
     }
 
+    /// Whether an argument `name` has a decoded value that passes `test`. An argument may occur several times.
+    #[must_use]
+    pub fn any_argument(&self, name: &[u8], test: impl FnMut(&[u8]) -> bool) -> bool {
+        argument::any_argument(self.arguments(), name, test)
+    }
+
     /// A form that Domino serves under the name of its directory, whether or not the database exists, or the URL to
     /// which an identity provider sends users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout`.
     #[must_use]
@@ -195,9 +201,9 @@ fn scan_path(path: &[u8], has_question: bool) -> PathScan {
                 scan.bang = Some(at);
                 return scan;
             }
-            // An encoded mark right after the ending: a server that decodes first reads a command, any other finds no
-            // such file. So the database is the better guess.
-            if encoded && is_database {
+            // A mark right after the ending that begins no command, such as an encoded one: some servers read a command,
+            // any other finds no such file. So the database is the better guess.
+            if is_database {
                 scan.set_database(start, at);
             }
         }
@@ -229,7 +235,7 @@ impl PathScan {
 /// True if the text after a `!` is a command: it begins with a letter and has no slash before the arguments.
 fn begins_command(text: &[u8], has_question: bool) -> bool {
     let token = argument::first_token(text);
-    token.first().is_some_and(u8::is_ascii_alphabetic)
+    PercentDecoder::new(token).next().is_some_and(|first| first.value.is_ascii_alphabetic())
         && !token.iter().any(|b| matches!(b, b'/' | b'\\'))
         && (!has_question || Command::from_token(token).is_known())
 }

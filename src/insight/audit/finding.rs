@@ -58,6 +58,8 @@ kinds! {
         "`icm show cluster` shows the reason"
     NO_ADDRESS Error "no_address" "ports whose host name does not resolve"
         "correct the name, or use the address in the configuration"
+    READABLE_BY_ANYONE Warning "readable_by_anyone" "views of system databases that anyone can read"
+        "give Anonymous no access in their ACL, and set `access: domino_baseline` (docs/close.md)"
     SINGLE_REPLICA Warning "single_replica" "databases with a single replica"
         "no other server can take over if that server fails: create a second replica"
     SINGLE_IN_SERVICE Warning "single_in_service" "databases with several replicas, but only one in service"

@@ -7,6 +7,7 @@ mod servers;
 
 use serde::{Deserialize, Serialize};
 
+use crate::insight::exposure::Exposure;
 use crate::state::{Cluster, Snapshot};
 use finding::FindingCollector;
 pub use finding::{Finding, Severity};
@@ -36,11 +37,17 @@ pub struct ClusterAudit {
     pub findings: Vec<Finding>,
 }
 
-/// `limit`: examples for each finding. `live`: states and ages are audited too; `false` if only files are known.
+/// `limit`: examples for each finding. `exposures`: what each cluster's servers show to Anonymous; with it, states and ages
+/// are audited too. `None` if only files are known.
 #[must_use]
-pub fn audit(snapshot: &Snapshot, limit: usize, live: bool) -> Audit {
-    let clusters: Vec<ClusterAudit> =
-        snapshot.clusters.iter().map(|cluster| audit_cluster(cluster, limit, live)).collect();
+pub fn audit(snapshot: &Snapshot, limit: usize, exposures: Option<&[Vec<Exposure>]>) -> Audit {
+    let of_cluster = |number: usize| exposures.map(|all| all.get(number).map_or(&[][..], Vec::as_slice));
+    let clusters: Vec<ClusterAudit> = snapshot
+        .clusters
+        .iter()
+        .enumerate()
+        .map(|(number, cluster)| audit_cluster(cluster, limit, of_cluster(number)))
+        .collect();
     let count =
         |severity| clusters.iter().flat_map(|c| &c.findings).filter(|f| f.severity == severity).count();
     Audit {
@@ -51,11 +58,15 @@ pub fn audit(snapshot: &Snapshot, limit: usize, live: bool) -> Audit {
     }
 }
 
-fn audit_cluster(cluster: &Cluster, limit: usize, live: bool) -> ClusterAudit {
+fn audit_cluster(cluster: &Cluster, limit: usize, exposures: Option<&[Exposure]>) -> ClusterAudit {
     let view = cluster.view.load();
+    let live = exposures.is_some();
     let mut findings = FindingCollector::new(limit);
     servers::audit_servers(cluster, &view, live, &mut findings);
-    databases::audit_databases(cluster, &view, live, &mut findings);
+    if !cluster.settings.is_pool() {
+        databases::audit_databases(cluster, &view, live, &mut findings);
+    }
+    servers::audit_exposures(exposures.unwrap_or_default(), &mut findings);
     let directory = &view.directory;
     ClusterAudit {
         name: cluster.settings.name.clone(),

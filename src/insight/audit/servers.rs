@@ -3,6 +3,7 @@
 use super::finding::{self, FindingCollector};
 use crate::config::settings::{AvailabilitySource, Directory};
 use crate::domain::cluster::{Port, ServerState};
+use crate::insight::exposure::Exposure;
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Cluster, ClusterView, DirectoryOrigin, catch_up};
 use crate::util::clock;
@@ -19,6 +20,8 @@ pub(super) fn audit_servers(
             let Some(at) = entry.host_port(port) else {
                 let kind = match (cluster.settings.uses(port), port) {
                     (true, _) => &finding::PORT_DISABLED,
+                    // Only browsers that are redirected use another port.
+                    _ if cluster.settings.is_pool() => continue,
                     (false, Port::Https) => &finding::NO_HTTPS,
                     (false, Port::Http) => &finding::NO_HTTP,
                 };
@@ -100,6 +103,13 @@ fn audit_state(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Finding
             });
         }
     });
+}
+
+/// Reports what anyone can read. A server that does not answer is reported as such already.
+pub(super) fn audit_exposures(exposures: &[Exposure], findings: &mut FindingCollector) {
+    for exposure in exposures.iter().filter(|exposure| exposure.is_open()) {
+        findings.add(&finding::READABLE_BY_ANYONE, || exposure.describe());
+    }
 }
 
 fn audit_directory(cluster: &Cluster, view: &ClusterView, live: bool, findings: &mut FindingCollector) {

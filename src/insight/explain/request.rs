@@ -24,6 +24,8 @@ pub struct ExplainRequest {
     pub cookie: String,
     pub referer: String,
     pub client: Option<IpAddr>,
+    /// Further fields, one on each line: `X-Team: Sales`.
+    pub headers: String,
 }
 
 impl ExplainRequest {
@@ -55,6 +57,7 @@ impl ExplainRequest {
             cookie: text(b"cookie"),
             referer: text(b"referer"),
             client,
+            headers: text(b"header"),
         })
     }
 
@@ -76,6 +79,10 @@ impl ExplainRequest {
                 };
                 head.insert_header(header::COOKIE, value)?;
             }
+            for line in self.headers.lines().filter(|line| !line.trim().is_empty()) {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                head.append_header(name.trim().to_owned(), value.trim())?;
+            }
             if !self.referer.is_empty() {
                 head.insert_header(header::REFERER, self.referer.as_str())?;
             }
@@ -84,7 +91,7 @@ impl ExplainRequest {
         build().map_err(|error| error.to_string())
     }
 
-    /// Notes what depends on the client's address. Selection does not use it.
+    /// Notes what depends on the client's address. Only routes use it to find a server.
     pub(super) fn add_client_notes(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
         let Some(client) = self.client else { return };
         let listeners = &snapshot.settings.listeners;
@@ -109,7 +116,9 @@ impl ExplainRequest {
         if rate > 0 {
             notes.push(format!("{client} may send {rate} requests per second, more get 429"));
         }
-        if trusting_listeners.is_empty() && with_header.is_empty() && rate == 0 {
+        let may_route = snapshot.clusters.iter().any(|cluster| !cluster.settings.routes.is_empty());
+        let has_rules = may_route || snapshot.clusters.iter().any(|c| !c.settings.access.is_empty());
+        if trusting_listeners.is_empty() && with_header.is_empty() && rate == 0 && !has_rules {
             notes.push(format!("nothing depends on the client's address {client}"));
         }
     }

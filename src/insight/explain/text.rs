@@ -17,6 +17,12 @@ impl Explanation {
                 self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
             );
         }
+        if let Some(route) = &self.route {
+            let _ = writeln!(out, "route     {route}");
+        }
+        if let Some(access) = &self.access {
+            let _ = writeln!(out, "access    {}", access.text);
+        }
         if let Some(database) = &self.database {
             let _ = writeln!(
                 out,
@@ -44,13 +50,14 @@ impl Explanation {
             let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
             let _ = writeln!(
                 out,
-                "  {} {:width$}  {:<11} index {index:>3}  {}{}{}",
+                "  {} {:width$}  {:<11} index {index:>3}  {}{}{}{}",
                 if candidate.chosen { "*" } else { " " },
                 candidate.server,
                 candidate.state,
                 candidate.verdict,
                 candidate.own_write.as_ref().map(|w| format!("  own write: {w}")).unwrap_or_default(),
                 candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
+                candidate.site.as_ref().map(|s| format!("  site {s}")).unwrap_or_default(),
             );
         }
         let chosen = self.candidates.iter().find(|candidate| candidate.chosen);

@@ -50,6 +50,9 @@ pub struct ClusterSimulation {
     pub unserved_then: f64,
     /// Served now, but not after the change.
     pub lost: AffectedDatabases,
+    /// Served now in this site, but after the change only by another one.
+    #[serde(default)]
+    pub other_site: AffectedDatabases,
     /// Served now, but after the change only by servers or replicas that are set aside.
     pub set_aside: AffectedDatabases,
     /// Not served even now.
@@ -60,6 +63,9 @@ pub struct ClusterSimulation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerShare {
     pub server: String,
+    /// Where it is, by `site`; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     pub now: String,
     pub then: String,
     /// Percentage of new users.
@@ -89,6 +95,7 @@ struct MarkedHolder {
     server: ServerId,
     status: ReplicaStatus,
     is_behind: bool,
+    of_other_site: bool,
 }
 
 /// The servers of a database. Selection treats databases with equal ones alike.
@@ -97,6 +104,7 @@ type MarkedHolders = SmallVec<[MarkedHolder; 8]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ServiceLevel {
     Normal,
+    OtherSite,
     SetAside,
     Unserved,
 }
@@ -120,12 +128,12 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
     let (then, states) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let groups = databases_by_holders(&view);
+    let groups = databases_by_holders(cluster, &view);
     let levels: AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)> = groups
         .keys()
         .map(|h| (h, (service_level(cluster, h, &now, &ports), service_level(cluster, h, &then, &ports))))
         .collect();
-    let [lost, set_aside, lost_already] = affected_databases(&view, &levels, limit);
+    let [lost, other_site, set_aside, lost_already] = affected_databases(cluster, &view, &levels, limit);
     let load = load::compare_loads(cluster, &view, &groups, &now, &then, &ports);
     let servers = view
         .entries
@@ -134,6 +142,7 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
         .enumerate()
         .map(|(at, (entry, state))| ServerShare {
             server: entry.config.name.to_string(),
+            site: entry.config.site.as_ref().map(ToString::to_string),
             now: entry.server.state().as_str().to_owned(),
             then: state.to_owned(),
             share_now: load.now.get(at).copied().unwrap_or(0.0),
@@ -148,6 +157,7 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
         unserved_now: load.unserved_now,
         unserved_then: load.unserved_then,
         lost,
+        other_site,
         set_aside,
         lost_already,
     }
@@ -184,9 +194,9 @@ fn changed(
 }
 
 /// The number of databases for each group of holders, in a stable order.
-fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
+fn databases_by_holders(cluster: &Cluster, view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
     let mut groups: AHashMap<MarkedHolders, usize> = AHashMap::new();
-    for_each_database(view, |_, holders| match groups.get_mut(holders) {
+    for_each_database(cluster, view, |_, holders| match groups.get_mut(holders) {
         Some(count) => *count += 1,
         None => {
             groups.insert(holders.clone(), 1);
@@ -195,27 +205,33 @@ fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
     groups.into_iter().collect()
 }
 
-/// Returns the databases that are lost, set aside, and lost already. `levels` has the service level of each group now and
+/// Returns the databases that are lost, served by another site, set aside, and lost already. `levels` has the service level of each group now and
 /// after the change.
 fn affected_databases(
+    cluster: &Cluster,
     view: &ClusterView,
     levels: &AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)>,
     limit: usize,
-) -> [AffectedDatabases; 3] {
-    let [mut lost, mut set_aside, mut lost_already]: [AffectedDatabases; 3] = Default::default();
-    for_each_database(view, |found, holders| {
+) -> [AffectedDatabases; 4] {
+    let [mut lost, mut other_site, mut set_aside, mut lost_already]: [AffectedDatabases; 4] =
+        Default::default();
+    for_each_database(cluster, view, |found, holders| {
         let list = match levels.get(holders) {
             Some((ServiceLevel::Unserved, _)) => &mut lost_already,
             Some((_, ServiceLevel::Unserved)) => &mut lost,
-            Some((ServiceLevel::Normal, ServiceLevel::SetAside)) => &mut set_aside,
+            Some((ServiceLevel::Normal, ServiceLevel::OtherSite)) => &mut other_site,
+            Some((ServiceLevel::Normal | ServiceLevel::OtherSite, ServiceLevel::SetAside)) => &mut set_aside,
             _ => return,
         };
         list.count += 1;
         if list.examples.len() < limit {
-            list.examples.push(describe(view, found, holders));
+            list.examples.push(match found {
+                Some(found) => describe(view, found, holders),
+                None => "all requests to the pool".to_owned(),
+            });
         }
     });
-    [lost, set_aside, lost_already]
+    [lost, other_site, set_aside, lost_already]
 }
 
 /// Removes slow start and the current requests in flight, which are accidental.
@@ -223,20 +239,32 @@ fn steady_state(server: ServerSnapshot) -> ServerSnapshot {
     ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..server }
 }
 
-/// Calls `with` for every database, with the servers that have a replica.
-fn for_each_database(view: &ClusterView, mut with: impl FnMut(&DatabaseMatch, &MarkedHolders)) {
+/// Calls `with` for every database, with the servers that have a replica. A pool counts as one database without a name on
+/// all its servers.
+fn for_each_database(
+    cluster: &Cluster,
+    view: &ClusterView,
+    mut with: impl FnMut(Option<&DatabaseMatch>, &MarkedHolders),
+) {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     let mut holders = MarkedHolders::new();
+    let holder_of = |candidate: &Candidate| MarkedHolder {
+        server: candidate.server,
+        status: candidate.status,
+        is_behind: candidate.freshness.behind_since_unix_ms.is_some(),
+        of_other_site: candidate.of_other_site,
+    };
+    if cluster.settings.is_pool() {
+        view.candidates(None, &mut candidates);
+        holders.extend(candidates.iter().map(holder_of));
+        with(None, &holders);
+    }
     for database in view.directory.index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
         view.candidates(Some(&found), &mut candidates);
         holders.clear();
-        holders.extend(candidates.iter().map(|candidate| MarkedHolder {
-            server: candidate.server,
-            status: candidate.status,
-            is_behind: candidate.freshness.behind_since_unix_ms.is_some(),
-        }));
-        with(&found, &holders);
+        holders.extend(candidates.iter().map(holder_of));
+        with(Some(&found), &holders);
     }
 }
 
@@ -259,6 +287,7 @@ fn service_level(
     ports: &[Port],
 ) -> ServiceLevel {
     let worst = ports.iter().map(|port| match decide(cluster, holders, servers, *port, 0) {
+        Some((_, SelectionReason::OtherSite)) => ServiceLevel::OtherSite,
         Some((_, SelectionReason::SetAside)) => ServiceLevel::SetAside,
         None | Some((_, SelectionReason::LastResort)) => ServiceLevel::Unserved,
         Some(_) => ServiceLevel::Normal,
@@ -276,12 +305,13 @@ fn decide(
 ) -> Option<(ServerId, SelectionReason)> {
     let candidates: SmallVec<[Candidate; 8]> = holders
         .iter()
-        .filter_map(|MarkedHolder { server, status, is_behind }| {
+        .filter_map(|MarkedHolder { server, status, is_behind, of_other_site }| {
             let snapshot = *servers.get(usize::from(*server))?;
             // The time does not matter for the decision.
             let behind_since_unix_ms = is_behind.then_some(1);
             let freshness = CandidateFreshness { behind_since_unix_ms, ..CandidateFreshness::default() };
-            Some(Candidate { server: *server, status: *status, snapshot, freshness })
+            let (server, status, of_other_site) = (*server, *status, *of_other_site);
+            Some(Candidate { server, status, snapshot, freshness, of_other_site })
         })
         .collect();
     let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);

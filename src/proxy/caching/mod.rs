@@ -16,6 +16,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::header_edits::FieldEdits;
 use super::routed::Routed;
 use super::{Proxy, compression, keep_alive};
 use crate::config::settings::{CacheSettings, ConnectorHeaders};
@@ -56,20 +57,24 @@ impl Proxy {
         Ok(())
     }
 
-    /// Says in the head for the client where the response comes from.
+    /// Says in the head for the client where the response comes from, and gives it the fields of the cluster and the route,
+    /// which may differ from request to request.
     pub(super) fn note_cache_result(
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if head.status.is_informational() || matches!(ctx.cache, None | Some(CacheResult::Bypass)) {
+        if head.status.is_informational() || !ctx.uses_cache() {
             return Ok(());
         }
         let result = result_of(session.cache.phase());
         ctx.cache = Some(result);
         if let Some(value) = result.field() {
             head.insert_header(X_CACHE, value)?;
+        }
+        if let Some(routed) = &ctx.routed {
+            FieldEdits::to_client(routed, ctx.request_id.as_ref()).apply_to_response(head)?;
         }
         if result.needs_no_server() {
             ctx.reply_reason = Some(REASON);

@@ -16,6 +16,7 @@ use super::request_head;
 use crate::edge::pending_responses;
 use crate::edge::raw_request::{RawRequest, ResponseFraming, SerializedHead};
 use crate::proxy::ctx::Ctx;
+use crate::proxy::header_edits::FieldEdits;
 use crate::proxy::response_body::{self, Flush};
 use crate::proxy::{Proxy, ReceivedHead, compression, response_deadline};
 use crate::upstream::connection::{MAX_FILL, UpstreamConnection, closed_error, read_error};
@@ -77,7 +78,10 @@ async fn send(
     let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else {
         return Error::err(ErrorType::InternalError);
     };
-    let head = request_head::write(session.req_header(), routed, attempt, ctx.client)?;
+    let head = {
+        let edits = FieldEdits::to_server(routed, ctx.request_id.as_ref());
+        request_head::write(session.req_header(), routed, attempt, ctx.client, &edits)?
+    };
     let timeout = routed.cluster.settings.failover.response_timeout;
     ctx.body_bytes = body.len() as u64;
     connection.write_all(&head, body, Some(timeout)).await?;

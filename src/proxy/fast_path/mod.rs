@@ -26,7 +26,6 @@ use super::ctx::Ctx;
 use super::{Proxy, attempt_result, http_validation, server_choice};
 use crate::edge::raw_request::RawRequest;
 use crate::state::cluster_view::ConnectionKind;
-use crate::telemetry::statistics::CacheResult;
 use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::pool::ConnectionPool;
 use crate::util::clock;
@@ -60,8 +59,7 @@ pub(super) async fn body_of_plain_request(session: &mut Session, ctx: &Ctx) -> R
     let Some(routed) = &ctx.routed else { return Ok(None) };
     let is_switched_on = routed.snapshot.settings.fast_path && routed.exchange == ConnectionKind::Request;
     // Only Pingora's loop fills the cache.
-    let uses_cache = ctx.cache.is_some_and(|result| result != CacheResult::Bypass);
-    if !is_switched_on || uses_cache || !is_plain(session.req_header()) {
+    if !is_switched_on || ctx.uses_cache() || !is_plain(session.req_header()) {
         return Ok(None);
     }
     if session.as_mut().is_body_empty() {

@@ -9,6 +9,7 @@ use pingora_http::{HeaderNameVariant, RequestHeader};
 use crate::edge::raw_request::RawRequest;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::client_info::ClientInfo;
+use crate::proxy::header_edits::FieldEdits;
 use crate::proxy::routed::Routed;
 use crate::proxy::{compression, request_cookies, request_headers};
 use crate::util::reused_buffer;
@@ -19,13 +20,14 @@ pub(super) fn write(
     routed: &Routed,
     attempt: &Attempt,
     client: ClientInfo,
+    edits: &FieldEdits<'_>,
 ) -> Result<Vec<u8>> {
     let mut head = Head(reused_buffer::take());
     let target = request_headers::target_for_server(request, routed, attempt);
     let target = target.as_deref().unwrap_or_else(|| request.raw_path());
     head.push(&[request.method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
     let host = request_headers::host_of_server(routed, attempt);
-    client_fields(&mut head, request, routed, host.as_deref().unwrap_or(&routed.authority))?;
+    client_fields(&mut head, request, routed, host.as_deref().unwrap_or(&routed.authority), edits)?;
     if routed.rewrites_cookies {
         let line = request_cookies::line_for_server(request, routed, attempt);
         if !line.is_empty() {
@@ -41,21 +43,32 @@ pub(super) fn write(
     if let Some(via) = request_headers::via(routed, request.version) {
         head.field("Via", via.as_bytes());
     }
+    for (field, value) in edits.added() {
+        head.push(&[&field.spelling, b": ", value.as_bytes(), b"\r\n"]);
+    }
     head.push(&[b"\r\n"]);
     Ok(head.0)
 }
 
 /// The client's own fields, in the client's spelling and order.
-fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed, host: &str) -> Result<()> {
+fn client_fields(
+    head: &mut Head,
+    request: &RequestHeader,
+    routed: &Routed,
+    host: &str,
+    edits: &FieldEdits<'_>,
+) -> Result<()> {
     head.field("Host", host.as_bytes());
     let compresses = routed.cluster.settings.compression.is_some();
+    let has_edits = !edits.is_empty();
     let mut pass = |name: &str, value: &[u8]| {
         let is_written_apart = match name.len() {
             4 => name.eq_ignore_ascii_case("host"),
             6 => routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"),
             _ => false,
         };
-        if is_written_apart || !request_headers::passes_to_server(name) {
+        let is_edited = has_edits && !edits.passes(name);
+        if is_written_apart || is_edited || !request_headers::passes_to_server(name) {
             return;
         }
         let restored = compresses.then(|| compression::value_for_server(name, value)).flatten();

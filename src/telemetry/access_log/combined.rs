@@ -35,6 +35,10 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
 /// Appends the fields that Apache does not have, from the value of `cluster` to the end of the line.
 fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
     push_word(line, record.cluster.unwrap_or("-"));
+    if let Some(route) = record.route {
+        line.extend_from_slice(b" route=");
+        push_word(line, route);
+    }
     line.extend_from_slice(b" db=");
     match record.database {
         Some((path, replica_id)) => {
@@ -70,6 +74,10 @@ fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
         line.extend_from_slice(b" page=");
         line.extend_from_slice(page.as_bytes());
     }
+    if let Some(rule) = record.access_rule {
+        line.extend_from_slice(b" rule=");
+        push_word(line, rule);
+    }
     match record.first_byte_ms {
         Some(ms) => {
             line.extend_from_slice(b" ttfb=");
@@ -80,7 +88,13 @@ fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
     }
     line.extend_from_slice(b" total=");
     push_number(line, record.total_ms);
-    line.extend_from_slice(b"ms\n");
+    line.extend_from_slice(b"ms");
+    // At the end, because readers of the line know the fields before by their place.
+    if !record.request_id.is_empty() {
+        line.extend_from_slice(b" request_id=");
+        push_quoted(line, record.request_id);
+    }
+    line.push(b'\n');
 }
 
 fn push_or_dash(line: &mut Vec<u8>, bytes: &[u8]) {

@@ -35,6 +35,7 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     text(line, br#","referer":"#, record.referer);
     text(line, br#","user_agent":"#, record.user_agent);
     text(line, br#","cluster":"#, record.cluster.unwrap_or_default().as_bytes());
+    text(line, br#","route":"#, record.route.unwrap_or_default().as_bytes());
     text(line, br#","database":"#, record.database.map_or("", |(path, _)| path).as_bytes());
     line.extend_from_slice(br#","replica_id":"#);
     match record.database {
@@ -67,6 +68,8 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     }
     line.extend_from_slice(if before == b'[' { b"[]".as_slice() } else { b"]" });
     text(line, br#","page":"#, record.page.unwrap_or_default().as_bytes());
+    text(line, br#","request_id":"#, record.request_id);
+    text(line, br#","access_rule":"#, record.access_rule.unwrap_or_default().as_bytes());
     number(line, br#","ttfb_ms":"#, record.first_byte_ms);
     number(line, br#","total_ms":"#, Some(record.total_ms));
     line.extend_from_slice(b"}\n");
@@ -117,10 +120,12 @@ mod tests {
             status: 503,
             referer: b"\\\"",
             cluster: Some("Acme Web"),
+            route: Some("a \"b\""),
             database: Some(("a b.nsf", ReplicaId(7))),
             server: Some(LoggedServer { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
             attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
             why: "entry",
+            request_id: b"a-7",
             first_byte_ms: Some(3),
             total_ms: 4,
             ..Record::default()
@@ -130,8 +135,10 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["target"], "/a\"\r\n\u{fffd}?x");
         assert_eq!(read["server"], "W\"1\\/\u{fc}");
+        assert_eq!(read["route"], "a \"b\"");
         assert_eq!(read["attempts"][0]["cause"], "connect");
         assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
+        assert_eq!(read["request_id"], "a-7");
         assert_eq!((&read["index"], &read["replica_id"]), (&20.4.into(), &ReplicaId(7).to_string().into()));
         let mut line = Vec::new();
         super::super::combined::push(&mut line, &record);
@@ -141,6 +148,10 @@ mod tests {
             line.contains(r#""GET /a\"\x0d\x0a\xff?x HTTP/1.1" 503 0 "\\\"" "-" cluster=Acme\x20Web "#),
             "{line}"
         );
-        assert!(line.contains(" index=20 why=entry failed=Web1:connect ttfb=3ms total=4ms\n"), "{line}");
+        let end = " index=20 why=entry failed=Web1:connect ttfb=3ms total=4ms request_id=a-7\n";
+        assert!(line.ends_with(end), "{line}");
+        let mut line = Vec::new();
+        super::super::combined::push(&mut line, &Record { request_id: b"", ..record });
+        assert!(line.ends_with(b" ttfb=3ms total=4ms\n"), "no field where there are no IDs");
     }
 }

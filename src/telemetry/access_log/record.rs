@@ -34,6 +34,8 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// The cluster that the request belongs to.
     pub cluster: Option<&'a str>,
+    /// The name of the route that the request took.
+    pub route: Option<&'a str>,
     /// Path and replica ID, if the directory has the database.
     pub database: Option<(&'a str, ReplicaId)>,
     /// The server of the last attempt.
@@ -44,6 +46,10 @@ pub struct Record<'a> {
     pub why: &'static str,
     /// The error page that was the response.
     pub page: Option<&'static str>,
+    /// The request ID; empty where the cluster has none.
+    pub request_id: &'a [u8],
+    /// The access rule that denied the request.
+    pub access_rule: Option<&'a str>,
     /// Milliseconds from the request header to the response header.
     pub first_byte_ms: Option<u64>,
     /// Milliseconds from the request header to the end.

@@ -17,6 +17,10 @@ pub struct ClientStatistics {
     pub over_rate: AtomicU64,
     /// Requests answered with 429: `limits.per_client.requests_in_flight`.
     pub over_in_flight: AtomicU64,
+    /// Attempts to log in answered with 429: `limits.logins.per_address`.
+    pub logins_over_address: AtomicU64,
+    /// Attempts to log in answered with 429: `limits.logins.per_user`.
+    pub logins_over_user: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: AtomicU64,
     /// Connections of proxies closed because of their PROXY header.

@@ -8,7 +8,9 @@ mod cache;
 mod clients;
 mod compression;
 mod connections;
+pub mod denied;
 mod rates;
+pub mod request_counter;
 mod shards;
 pub mod traffic;
 

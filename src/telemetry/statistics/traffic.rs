@@ -66,6 +66,7 @@ struct TrafficCounters {
     requests: [Histogram; STATUS_CLASSES.len()],
     responses: [Histogram; REQUEST_CLASSES.len()],
     failovers: [AtomicU64; FAILOVER_CAUSES.len()],
+    site_crossings: AtomicU64,
 }
 
 /// The statistics of one cluster.
@@ -95,6 +96,15 @@ impl Traffic {
         {
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts a request that went to a server of another site.
+    pub fn record_site_crossing(&self) {
+        self.0.this_thread().site_crossings.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn site_crossings(&self) -> u64 {
+        self.0.all().map(|counts| counts.site_crossings.load(Relaxed)).sum()
     }
 
     /// The durations of requests, by [`STATUS_CLASSES`].

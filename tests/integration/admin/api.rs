@@ -91,6 +91,9 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/openapi.json", "", &[200]),
         ("get", "/livez", "", &[200]),
         ("get", "/readyz", "", &[200]),
+        ("get", "/readyz", "?wait_ms=1", &[200]),
+        ("get", "/readyz", "?wait_ms=1s", &[400]),
+        ("get", "/readyz", "?wait_ms=5001", &[400]),
         ("post", "/servers/{name}/restrict", "", &[200, 404]),
         ("post", "/servers/{name}/release", "", &[200, 404]),
         ("post", "/cache/purge", "?url=%2Ficons%2F*", &[200]),
@@ -447,6 +450,12 @@ fn readiness_begins_with_the_first_directory_and_ends_when_the_process_drains() 
     let address = icm.address;
     let slow = std::thread::spawn(move || Client::to(address).get("/all.nsf?OpenDatabase&delay=3000").status);
     assert!(eventually(MAX_WAIT, || icm.admin("/status").json()["requests"]["in_flight"] == 1));
+    // Held longer than the process has left, so it is answered only because the drain begins.
+    let admin = icm.admin;
+    let held = std::thread::spawn(move || {
+        let answer = Client::to(admin).get("/readyz?wait_ms=5000");
+        (answer.status, answer.text())
+    });
     icm.signal("TERM");
     let draining = eventually(MAX_WAIT, || {
         let answer = icm.admin("/readyz");
@@ -454,6 +463,7 @@ fn readiness_begins_with_the_first_directory_and_ends_when_the_process_drains() 
     });
     assert!(draining, "{}", icm.log());
     assert_eq!(icm.admin("/livez").status, 200);
+    assert_eq!(held.join().unwrap(), (503, "draining\n".to_owned()));
     assert_eq!(slow.join().unwrap(), 200);
     assert!(icm.wait_for_end(MAX_WAIT).is_some());
 }

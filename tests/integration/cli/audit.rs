@@ -160,3 +160,56 @@ fn show_prints_servers_databases_statistics_and_events() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["number"].as_u64() > Some(0));
     }
 }
+
+#[test]
+fn views_that_anyone_can_read_are_a_warning_unless_a_rule_denies_them() {
+    let acme = Acme::built_in();
+    acme.set("Web2", json!({ "dir": { "unauthorised": true } }));
+    acme.fault("Web3", json!("refuse"));
+    let mut settings = config(&acme);
+    let icm = Icm::start(settings.clone());
+    let conf = icm.file.to_str().unwrap();
+    let (_, audit) = ask(&["audit", "-c", conf, "--all"]);
+    let open = finding(&audit, "readable_by_anyone");
+    assert_eq!((&open["severity"], &open["count"]), (&json!("warning"), &json!(4)), "{open:#}");
+    let text = "cldbdir.nsf can be read by Anonymous on Web1/Acme, and `access` does not forbid it: anyone can list databases";
+    assert!(has(&open, text) && has(&open, "names.nsf can be read by Anonymous on Web4/Acme"), "{open:#}");
+    let (_, check) = ask(&["check", "--probe", "-c", conf]);
+    let texts = |key: &str| -> Vec<String> {
+        let all = check[key].as_array().unwrap();
+        all.iter().map(|one| one["text"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(texts("warnings").iter().any(|warning| warning.contains(text)), "{check:#}");
+    let told = |text: &str| texts("findings").iter().any(|finding| finding.contains(text));
+    assert!(told("names.nsf cannot be read by Anonymous on Web2/Acme"), "{check:#}");
+    assert!(
+        told("not known whether cldbdir.nsf can be read by Anonymous on Web3/Acme: connection refused"),
+        "{check:#}"
+    );
+    let offline = ask(&["audit", "-c", conf, "--offline"]).1;
+    let all = offline["clusters"][0]["findings"].as_array().unwrap();
+    assert!(all.iter().all(|finding| finding["kind"] != "readable_by_anyone"), "not asked: {offline:#}");
+
+    set(&mut settings, "clusters.0.access", "[{ allow: { client: 10.0.0.0/8 } }, domino_baseline]");
+    icm.reload(&settings);
+    icm.wait_for_log("configuration reloaded");
+    let (_, audit) = ask(&["audit", "-c", conf]);
+    let all = audit["clusters"][0]["findings"].as_array().unwrap();
+    assert!(all.iter().all(|finding| finding["kind"] != "readable_by_anyone"), "{audit:#}");
+    let (_, check) = ask(&["check", "--probe", "-c", conf]);
+    assert!(
+        check.to_string().contains("Web1/Acme; `access` forbids it to clients from outside"),
+        "{check:#}"
+    );
+    // The command line says which rule decides.
+    let output = icm_cli(&["explain", "-c", conf, "--client", "192.0.2.7", "/names.nsf/People?OpenView"]);
+    assert_eq!(output.code, 2, "{}", output.out);
+    assert!(
+        output.out.contains("access    denied by `domino_baseline`: of the Domino Directory, only ?Login"),
+        "{}",
+        output.out
+    );
+    assert!(output.out.contains("answer    access_denied (403)"), "{}", output.out);
+    let output = icm_cli(&["explain", "-c", conf, "--client", "10.0.0.7", "/names.nsf/People?OpenView"]);
+    assert!(output.code == 0 && output.out.contains("access    allowed by `access[0]`"), "{}", output.out);
+}

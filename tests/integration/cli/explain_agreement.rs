@@ -136,7 +136,7 @@ fn explain_agrees_with_routing_for_10_000_random_urls_in_random_states() {
                 let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
                 head.insert_header("Host", host).unwrap();
                 let uri = TargetUri { authority: host, target: target.as_bytes(), tls };
-                let outcome = match route::route(&snapshot, &head, uri, None) {
+                let outcome = match route::route(&snapshot, &head, uri, None).result {
                     Err(LocalReply::Problem(problem, _)) => problem.as_str().to_owned(),
                     Err(LocalReply::Choice(..)) => "choice".to_owned(),
                     Err(LocalReply::List(..)) => "list".to_owned(),

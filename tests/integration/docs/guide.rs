@@ -21,13 +21,13 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("README.md", "sh not-here", 1),             // git clone
     ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
     ("docs/availability.md", "vb", 1),           // an agent in LotusScript
-    ("docs/companion.md", "json", 1),            // an answer, which `companion.rs` compares with the schema
-    ("docs/companion.md", "vb", 1),              // an import in the Notes client
+    ("docs/companion.md", "json", 2), // answers, of which `companion.rs` compares one with the schema
+    ("docs/companion.md", "vb", 1),   // an import in the Notes client
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
-    ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
-    ("docs/listeners.md", "sh not-here", 2),     // keys in /etc, and a public name
-    ("docs/listeners.md", "text", 1),            // lines for HAProxy
-    ("docs/maintenance.md", "sh not-here", 1),   // restarts servers
+    ("docs/install.md", "sh not-here", 3), // packages, systemd, docker
+    ("docs/listeners.md", "sh not-here", 2), // keys in /etc, and a public name
+    ("docs/listeners.md", "text", 1), // lines for HAProxy
+    ("docs/maintenance.md", "sh not-here", 1), // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
     ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
@@ -122,7 +122,7 @@ impl Page {
 fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let etc = dir.path().join("etc");
-    for folder in ["etc/tls", "etc/shared", "etc/pages", "lib", "run", "log"] {
+    for folder in ["etc/tls", "etc/shared", "etc/pages", "lib", "run", "log", "www/acme/downloads"] {
         std::fs::create_dir_all(dir.path().join(folder)).unwrap();
     }
     let made = acme.ca_file.parent().unwrap();
@@ -144,6 +144,7 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
         ("companion-token", "k3yR7uPqk3yR7uPq"),
         ("password", "reader"),
         ("connector", "c0nnect0r"),
+        ("maintenance.html", "<!doctype html><title>Maintenance</title>"),
         ("tls/tickets.key", key),
         ("affinity.key", key),
         ("shared/affinity.key", key),
@@ -161,7 +162,8 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
 fn with_test_folders(yaml: &str, dir: &Path) -> String {
     let dir = dir.display();
     let moved = yaml.replace("/etc/icm", &format!("{dir}/etc"));
-    let moved = moved.replace("/var/lib/icm", &format!("{dir}/lib"));
+    let moved =
+        moved.replace("/var/lib/icm", &format!("{dir}/lib")).replace("/var/www", &format!("{dir}/www"));
     moved.replace("/run/icm", &format!("{dir}/run")).replace("/var/log/icm", &format!("{dir}/log"))
 }
 

@@ -18,7 +18,7 @@ const FLOATING: &str = "192.0.2.100";
 const USERS: usize = 4;
 /// Duration of the load.
 const LOAD: Duration = Duration::from_secs(12);
-const FAIL_AFTER: Duration = Duration::from_secs(3);
+const FAIL_AFTER: Duration = Duration::from_secs(2);
 /// Limit of the time without a served request: far more than usual, as the machine may be busy.
 const MAX_OUTAGE: Duration = Duration::from_millis(8_500);
 
@@ -131,6 +131,16 @@ struct Site {
     _acme: Process,
     network: Network,
     dir: tempfile::TempDir,
+    /// The process that `icm upgrade` started.
+    upgraded: Option<u32>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(pid) = self.upgraded.take() {
+            signal(pid, "KILL");
+        }
+    }
 }
 
 impl Site {
@@ -157,10 +167,10 @@ databases:
         let mut acme = Process(acme.spawn().unwrap());
         BufReader::new(acme.0.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         let key = secret_file(dir.path(), "affinity.key", "0123456789abcdef0123456789abcdef\n");
-        let config = file(
-            "icm.yaml",
-            &format!(
-                "pingora: {{ threads: 1 }}
+        let config = |host: &str| {
+            let pid_file = dir.path().join(format!("{host}.pid"));
+            let text = format!(
+                "pingora: {{ threads: 1, pid_file: {} }}
 listeners: [ {{ address: 0.0.0.0:80 }} ]
 access_log: {{ format: off }}
 clusters:
@@ -176,13 +186,17 @@ clusters:
   probe: {{ interval: 200ms, healthy_after: 1 }}
   failover: {{ slow_start: 0s }}
   affinity: {{ secret_file: {key} }}
-"
-            ),
-        );
-        let mut site = Site { keepalived: Vec::new(), icms: Vec::new(), _acme: acme, network, dir };
-        for host in ["one", "two"] {
+",
+                pid_file.display()
+            );
+            file(&format!("{host}.yaml"), &text)
+        };
+        let configs = ["one", "two"].map(config);
+        let mut site =
+            Site { keepalived: Vec::new(), icms: Vec::new(), _acme: acme, network, dir, upgraded: None };
+        for (host, config) in ["one", "two"].iter().zip(&configs) {
             let mut icm = site.network.command(host);
-            icm.args([env!("CARGO_BIN_EXE_icm"), "run", "-c"]).arg(&config);
+            icm.args([env!("CARGO_BIN_EXE_icm"), "run", "-c"]).arg(config);
             icm.stderr(site.log(&format!("icm-{host}"))).stdout(Stdio::null());
             site.icms.push(Process(icm.spawn().unwrap()));
         }
@@ -239,6 +253,18 @@ clusters:
         self.keepalived.push(Process(keepalived.spawn().unwrap()));
     }
 
+    /// Replaces the active process by a new one, and returns the new one.
+    fn upgrade(&mut self) -> u32 {
+        let mut upgrade = self.network.command("one");
+        upgrade.args([env!("CARGO_BIN_EXE_icm"), "upgrade", "-c"]).arg(self.dir.path().join("one.yaml"));
+        let output = upgrade.output().unwrap();
+        assert!(output.status.success(), "{output:?}: {}", self.logs());
+        let pid = std::fs::read_to_string(self.dir.path().join("one.pid")).unwrap().trim().parse().unwrap();
+        assert_ne!(pid, self.icms[0].0.id());
+        self.upgraded = Some(pid);
+        pid
+    }
+
     fn log(&self, name: &str) -> std::fs::File {
         std::fs::File::create(self.dir.path().join(format!("{name}.log"))).unwrap()
     }
@@ -281,6 +307,9 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     load.args(["--exact", &test, "--ignored", "--nocapture"]);
     let load = load.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(FAIL_AFTER);
+    // At any time between two checks of keepalived, as it costs a different time.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    pause(u64::from(now.subsec_millis()));
     hurt(&mut site);
     let output = load.wait_with_output().unwrap();
     let mut asked: Vec<RequestRecord> = String::from_utf8(output.stdout)
@@ -329,6 +358,23 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
 #[test]
 fn the_standby_continues_every_session_when_the_active_icm_is_killed() {
     takeover("kill -9 of the active icm", |site| site.icms[0].kill());
+}
+
+#[test]
+fn the_standby_continues_every_session_when_the_active_icm_hangs() {
+    takeover("SIGSTOP of the active icm", |site| signal(site.icms[0].0.id(), "STOP"));
+}
+
+#[test]
+fn an_upgrade_keeps_the_address_and_the_end_of_the_new_process_moves_it() {
+    takeover("icm upgrade, then TERM of the active icm", |site| {
+        let new = site.upgrade();
+        // The old process ends, and keepalived asks the new one.
+        pause(1_500);
+        assert!(!site.network.has_floating("two"), "an upgrade moved the address: {}", site.logs());
+        signal(new, "TERM");
+        site.upgraded = None;
+    });
 }
 
 #[test]

@@ -44,6 +44,10 @@ fn every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() {
     let first = serde_yaml::to_string(&config["listeners"][0]["address"]).unwrap();
     set(&mut config, "listeners", &format!("[{{ address: {} }}, {second}]", first.trim()));
     set(&mut config, "clusters.0.freshness", "{ source: head, interval: 1s }");
+    set(&mut config, "clusters.0.routes", "[{ match: { path: /closed }, deny: true }]");
+    set(&mut config, "site", "Vienna");
+    set(&mut config, "clusters.0.servers.list.3.site", "Graz");
+    set(&mut config, "clusters.0.access", "domino_baseline");
     let icm = Icm::start(config);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
     let has_index = || {

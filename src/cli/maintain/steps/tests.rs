@@ -34,7 +34,7 @@ fn idle_cluster(now: u64) -> Observation {
     let evidence = ObservedEvidence { enabled: true, after_ms: 5_000, reporting, freshness: false };
     Observation {
         now,
-        cluster: ObservedCluster { name: "AcmeWeb".into(), servers, evidence },
+        cluster: ObservedCluster { name: "AcmeWeb".into(), pool_of: None, servers, evidence },
         events: Vec::new(),
         drain: ObservedDrain::default(),
     }

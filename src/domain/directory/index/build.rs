@@ -125,6 +125,24 @@ impl DirectoryBuilder {
         })
     }
 
+    /// How many databases have this path, in any spelling.
+    #[must_use]
+    pub fn databases_at(&self, path: &str) -> usize {
+        let mut buffer = FoldBuffer::default();
+        let folded = fold_plain_path(path.as_bytes(), &mut buffer);
+        let at_path = self.rows.iter().filter(|row| self.strings.get(row.path.0).as_bytes() == folded);
+        let mut ids: Vec<ReplicaId> = at_path.map(|row| row.replica_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.len()
+    }
+
+    /// Whether a database has this replica ID.
+    #[must_use]
+    pub fn has_replica_id(&self, id: ReplicaId) -> bool {
+        self.rows.iter().any(|row| row.replica_id == id)
+    }
+
     /// Adds an entry, or counts it as dropped.
     pub fn add(&mut self, entry: &DirectoryEntry) {
         self.report.entries += 1;
