@@ -369,6 +369,7 @@ fn cached_responses_are_compressed_and_the_limits_of_clients_apply_to_them() {
     let mut config = config(&origin, "{}");
     set(&mut config, "clusters.0.compression", "on");
     set(&mut config, "limits.per_client.requests_per_second", "10000");
+    set(&mut config, "clusters.0.headers", "{ set: { X-Frame-Options: DENY }, request_id: X-Request-ID }");
     let icm = Icm::start(config.clone());
     let target = "/xsp/.ibmxspres/a.js?Cache-Control=max-age=600&body=200000&ETag=v";
     let mut client = icm.client();
@@ -385,6 +386,16 @@ fn cached_responses_are_compressed_and_the_limits_of_clients_apply_to_them() {
     assert_eq!((answer.status, answer.all("etag")), (304, vec!["W/\"v1-icm\""]), "{}", answer.head);
     expect(&client.get(target), "HIT", "version 1");
     assert_eq!(origin.asked(target), 1);
+    // The fields of the cluster belong to the answer, not to what is stored.
+    for id in ["one", "two"] {
+        let answer = client.get_with(target, &[("X-Request-ID", id)]);
+        assert_eq!(
+            (answer.all("x-request-id"), answer.all("x-frame-options")),
+            (vec![id], vec!["DENY"]),
+            "{}",
+            answer.head
+        );
+    }
     set(&mut config, "limits.per_client.requests_per_second", "1");
     icm.reload(&config);
     assert!(eventually(MAX_WAIT, || (0..5).any(|_| icm.client().get(target).status == 429)));
