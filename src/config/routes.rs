@@ -201,8 +201,16 @@ pub(super) fn cross_check(cluster: &Map<'_>, routes: &[Arc<Route>], settings: &S
     for (route, item) in routes.iter().zip(&items) {
         let map = item.map_quietly(keys::ROUTE);
         warn_about_restart(&map, route, settings.pingora.grace_period_seconds);
+        let state_dir = settings.state_dir.as_deref();
         if let RouteAction::Files(files) = &route.action {
-            check_folder(&map.get("files"), &files.folder, settings.state_dir.as_deref());
+            refuse_secrets(&map.get("files"), &files.folder, state_dir);
+        }
+        let page = map.get("respond").map_quietly(keys::ROUTE_RESPOND).get("page");
+        if let RouteAction::Respond(_) = &route.action
+            && page.is_present()
+            && let Some(path) = page.text()
+        {
+            refuse_secrets(&page, &page.doc.load.base.join(path), state_dir);
         }
     }
 }
@@ -218,17 +226,18 @@ fn warn_about_restart(map: &Map<'_>, route: &Route, grace: Option<u64>) {
     }
 }
 
-fn check_folder(item: &Item<'_>, folder: &Path, state_dir: Option<&Path>) {
+/// Refuses a page, or a folder with one, that is a secret of this ICM.
+fn refuse_secrets(item: &Item<'_>, path: &Path, state_dir: Option<&Path>) {
     let load = item.doc.load;
     let mut own = load.own.borrow().clone();
     own.push(OwnFile::new("configuration file", item.doc.file, Named::Secret));
     own.extend(state_dir.map(|dir| OwnFile::new("state_dir", dir, Named::Secret)));
-    if let Some(secret) = file_access::secret_below(&own, load.files, folder) {
+    if let Some(secret) = file_access::secret_below(&own, load.files, path) {
         item.error(refusal(secret));
     }
-    if state_dir.is_some_and(|dir| folder.starts_with(dir)) {
+    if state_dir.is_some_and(|dir| path.starts_with(dir)) {
         item.error(
-            ValueError::new("is below `state_dir`, whose files are secret").hint("name another folder"),
+            ValueError::new("is below `state_dir`, whose files are secret").hint("name another one"),
         );
     }
 }
