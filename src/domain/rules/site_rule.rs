@@ -10,8 +10,9 @@ use super::request_match::RequestMatch;
 use crate::domain::directory::db_path::{self, FoldBuffer};
 use crate::domain::url;
 
-/// Bytes of a decoded path that would mean something else in a URL. `+` stays, because Domino may read it as a space.
-const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add(b'!');
+/// Bytes of a decoded path that would mean something else in a URL. `+` and `!` stay, because Domino may read them as a
+/// space and as the start of a command.
+const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#');
 /// Bytes that no URL has as they are.
 const NOT_IN_URL: &AsciiSet = &CONTROLS.add(b' ');
 /// Stars that Domino adds to the patterns of a substitution without any.
@@ -233,7 +234,7 @@ mod tests {
             ("/shop/x?OpenView&a=1", Some("/web/a%20shop.nsf/x?OpenView&a=1")),
             ("/SHOP", Some("/web/a%20shop.nsf")),
             ("//sh%6Fp\\Cart%3F/+x", Some("/web/a%20shop.nsf/cart%3F/+x")),
-            ("/shop!OpenView", Some("/web/a%20shop.nsf!OpenView")),
+            ("/shop!OpenView", Some("/web/a%20shop.nsf!openview")),
             ("/sho", None),
             ("/a/shop", None),
         ] {
