@@ -1,6 +1,7 @@
 //! Explains what would happen to a request: runs the routing and the selection of the proxy, and reports the verdict on
 //! each candidate instead of sending the request.
 
+mod question;
 mod request;
 mod route_servers;
 mod text;
@@ -11,7 +12,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::challenges::http_token;
-use crate::config::settings::{HostPattern, Mode, RouteAction};
+use crate::config::settings::{Mode, RouteAction};
 use crate::domain::cluster::{Port, SiteName};
 use crate::domain::select::{
     CandidateVerdict, Decision, OwnWrite, SelectionOutcome, SelectionReason, ServerId,
@@ -25,6 +26,7 @@ use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
 use crate::util::control_chars;
+use question::{default_host, split_url};
 pub use request::ExplainRequest;
 
 /// The answer of `/explain` and `icm explain --json`.
@@ -403,37 +405,4 @@ pub fn mark_ports_up(balancer: &Balancer) {
             }
         }
     }
-}
-
-/// Splits a URL or a path into scheme, authority (if any) and target.
-fn split_url(url: &str) -> (Port, Option<&str>, String) {
-    let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
-    let (port, rest) = if lower.starts_with("https://") {
-        (Port::Https, url.get(8..))
-    } else if lower.starts_with("http://") {
-        (Port::Http, url.get(7..))
-    } else {
-        (Port::Http, None)
-    };
-    let Some(rest) = rest else {
-        let slash = if url.starts_with('/') { "" } else { "/" };
-        return (port, None, format!("{slash}{url}"));
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let slash = if target.starts_with('/') { "" } else { "/" };
-    (port, Some(host), format!("{slash}{target}"))
-}
-
-/// The first exact host name of the first cluster.
-fn default_host(snapshot: &Snapshot) -> String {
-    snapshot
-        .clusters
-        .iter()
-        .flat_map(|c| &c.settings.hostnames)
-        .find_map(|pattern| match pattern {
-            HostPattern::Exact(name) => Some(name.clone()),
-            HostPattern::Wildcard(_) => None,
-        })
-        .unwrap_or_else(|| "localhost".to_owned())
 }

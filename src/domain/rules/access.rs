@@ -31,7 +31,7 @@ pub struct AccessRule {
 /// Which requests a rule decides about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AccessTest {
-    /// What nobody outside needs, see [`super::baseline`].
+    /// What nobody outside needs, see `baseline.rs`.
     DominoBaseline,
     /// The requests that a condition describes.
     Condition(Box<RequestMatch>),

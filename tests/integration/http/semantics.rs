@@ -1,7 +1,5 @@
 //! HTTP semantics of the proxy itself: methods it answers, Max-Forwards, hop-by-hop fields, protocol switches, size limits.
 
-use std::time::Duration;
-
 use crate::support::*;
 
 fn start(change: impl FnOnce(&mut serde_yaml::Value)) -> (RecordingServer, Icm) {
@@ -228,7 +226,7 @@ fn a_server_with_its_hands_full_gives_a_quick_503_that_says_when_to_come_again()
     let mut slow = icm.client();
     slow.send(slow.head("GET", &format!("{target}&delay=4000"), &[]).as_bytes()).unwrap();
     let mut refused = None;
-    let full = eventually(Duration::from_secs(20), || {
+    let full = eventually(MAX_WAIT, || {
         let answer = icm.client().get(target);
         let is_full = answer.status == 503;
         refused = Some(answer);

@@ -1,7 +1,5 @@
 //! WebSocket connections: both directions, from the handshake to either side's close.
 
-use std::time::Duration;
-
 use crate::support::*;
 
 const HANDSHAKE: [(&str, &str); 4] = [
@@ -90,7 +88,7 @@ fn it_is_counted_in_flight_and_ends_on_both_sides_whoever_ends_it() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     let gone = |what: &str| {
-        assert!(eventually(Duration::from_secs(30), || in_flight(&icm) == 0), "{what}: still in flight");
+        assert!(eventually(MAX_WAIT, || in_flight(&icm) == 0), "{what}: still in flight");
     };
     let (mut client, _) = open(&icm, "/ws");
     assert_eq!(in_flight(&icm), 1);

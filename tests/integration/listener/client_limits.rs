@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
 
 use crate::support::*;
 
@@ -16,7 +15,7 @@ fn a_client_that_asks_too_often_is_told_to_wait_and_its_connection_is_closed() {
     let icm = Icm::start(config.clone());
     let mut refused = None;
     let mut served = 0;
-    let asked = eventually(Duration::from_secs(30), || {
+    let asked = eventually(MAX_WAIT, || {
         let answer = icm.client().get("/fast");
         match answer.status {
             200 => served += 1,
@@ -30,7 +29,7 @@ fn a_client_that_asks_too_often_is_told_to_wait_and_its_connection_is_closed() {
     assert!(refused.header("retry-after").is_some(), "{}", refused.head);
     assert_eq!(refused.header("server"), Some("domino-icm"));
     assert!(refused.closed, "{}", refused.head);
-    assert!(eventually(Duration::from_secs(30), || icm.client().get("/fast").status == 200), "never again");
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 200), "never again");
     // A reload takes the limit away.
     set(&mut config, "limits.per_client.requests_per_second", "0");
     icm.reload(&config);

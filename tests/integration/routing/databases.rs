@@ -1,7 +1,6 @@
 //! Which database and which cluster a request means: URLs without a database, unknown and ambiguous ones, Host names, lists.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::support::*;
 
@@ -33,7 +32,7 @@ fn a_url_without_a_database_or_with_one_that_all_hold_goes_to_any_member() {
     ];
     for target in targets {
         let mut seen = BTreeSet::new();
-        let all = eventually(Duration::from_secs(30), || {
+        let all = eventually(MAX_WAIT, || {
             let answer = icm.client().get(target);
             assert_eq!(answer.status, 200, "{target}");
             seen.insert(answer.server().to_owned());

@@ -74,13 +74,9 @@ fn a_server_that_is_switched_off_resets_what_is_open() {
     assert_eq!(client.get("/").status, 200);
     acme.fault("Web1", json!({"kind": "refuse", "kill": true}));
     assert!(client.peer_closes());
-    assert!(eventually(Duration::from_secs(5), || {
-        acme.ask("GET", "/connections", None)["Web1/Acme"]["current"] == 0
-    }));
+    assert!(eventually(MAX_WAIT, || { acme.ask("GET", "/connections", None)["Web1/Acme"]["current"] == 0 }));
     acme.fault("Web1", json!({"kind": "refuse", "for_ms": 100}));
-    assert!(eventually(Duration::from_secs(5), || Client::to(acme.http("Web1"))
-        .request("GET", "/", &[], b"")
-        .is_ok()));
+    assert!(eventually(MAX_WAIT, || Client::to(acme.http("Web1")).request("GET", "/", &[], b"").is_ok()));
 }
 
 #[test]
@@ -97,7 +93,7 @@ fn no_idle_connection_is_left_when_the_control_port_has_answered_that_a_server_r
         .take(600)
         .collect();
         // The last answer has been sent a moment before its connection waits for the next request.
-        assert!(eventually(Duration::from_secs(5), || {
+        assert!(eventually(MAX_WAIT, || {
             acme.ask("GET", "/connections", None)["Web1/Acme"]["idle"] == 600
         }));
         acme.fault("Web1", fault.clone());
@@ -171,14 +167,14 @@ fn it_ends_with_its_parent_and_says_which_port_is_taken() {
     let mut acme = Command::new(env!("CARGO_BIN_EXE_acme"));
     acme.arg("--scenario").arg(&file).args(["--quiet", "--exit-with-parent"]);
     let mut child = acme.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    assert!(eventually(Duration::from_secs(10), || {
+    assert!(eventually(MAX_WAIT, || {
         Client::to(([127, 0, 0, 1], port).into()).request("GET", "/", &[], b"").is_ok()
     }));
     let second = acme.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(second.status.code() == Some(1) && said.contains(&port.to_string()), "{said}");
     drop(child.stdin.take());
-    assert!(eventually(Duration::from_secs(10), || child.try_wait().unwrap().is_some_and(|s| s.success())));
+    assert!(eventually(MAX_WAIT, || child.try_wait().unwrap().is_some_and(|s| s.success())));
 }
 
 #[test]
@@ -223,6 +219,6 @@ fn work_occupies_a_worker_and_shows_in_a_measured_index() {
         let line = text.lines().find(|l| l.starts_with("Domino_Server_AvailabilityIndex ")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<u32>().unwrap() <= 84
     };
-    assert!(eventually(Duration::from_secs(30), || loaded(&metrics())), "{}", metrics());
-    assert!(eventually(Duration::from_secs(30), || !loaded(&metrics())), "idle again");
+    assert!(eventually(MAX_WAIT, || loaded(&metrics())), "{}", metrics());
+    assert!(eventually(MAX_WAIT, || !loaded(&metrics())), "idle again");
 }

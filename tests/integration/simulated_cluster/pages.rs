@@ -1,7 +1,6 @@
 //! Pages, logins and statistics of the simulated cluster.
 
 use std::io::Read;
-use std::time::Duration;
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -133,7 +132,7 @@ fn a_body_is_read_to_its_end_however_it_is_framed() {
         .send(b"POST /mail/jdoe.nsf HTTP/1.0\r\nX-Request-Id: half\r\nContent-Length: 10\r\n\r\nabc")
         .unwrap();
     client.close();
-    assert!(eventually(Duration::from_secs(5), || acme.executed_on("half", "Web1") == (1, 0)));
+    assert!(eventually(MAX_WAIT, || acme.executed_on("half", "Web1") == (1, 0)));
     client.send(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
     assert_eq!(client.read("POST").unwrap().status, 400);
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::answer::Answer;
 use super::client::Client;
 use super::eventually;
+use super::status::MAX_WAIT;
 
 pub struct Browser {
     pub client: Client,
@@ -32,7 +32,7 @@ impl Browser {
     /// A new browser for which this server serves this URL. Selection among equal servers is random, so it retries.
     pub fn on(address: SocketAddr, target: &str, server: &str) -> Browser {
         let mut found = None;
-        let is_served = eventually(Duration::from_secs(30), || {
+        let is_served = eventually(MAX_WAIT, || {
             let mut browser = Browser::new(address);
             if browser.server_of(target).starts_with(server) {
                 found = Some(browser);

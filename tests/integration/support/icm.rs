@@ -36,7 +36,7 @@ impl Icm {
         let icm = &mut self;
         let (address, admin) = (icm.address, icm.admin);
         let mut ended = None;
-        let listens = eventually(Duration::from_secs(20), || {
+        let listens = eventually(MAX_WAIT, || {
             ended = icm.child.try_wait().unwrap();
             ended.is_some() || [address, admin].iter().all(|a| std::net::TcpStream::connect(a).is_ok())
         });

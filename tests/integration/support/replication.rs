@@ -1,8 +1,6 @@
 //! A simulated cluster that replicates: documents through URLs, servers that stop and start, and waits for a state of
 //! replication.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::acme::Acme;
@@ -10,6 +8,7 @@ use super::answer::Answer;
 use super::browser::Browser;
 use super::client::Client;
 use super::eventually;
+use super::status::MAX_WAIT;
 
 /// Three servers that hold two databases, and one database on two of them. Without HTTPS, so that a server whose HTTP
 /// port is dead is UNREACHABLE. `replication:` is missing.
@@ -60,7 +59,7 @@ impl Acme {
 
     /// Waits until the state of replication satisfies the condition.
     pub fn wait_for_replication(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
-        let came = eventually(Duration::from_secs(30), || is_so(&self.replication()));
+        let came = eventually(MAX_WAIT, || is_so(&self.replication()));
         assert!(came, "never {what}: {:#}", self.replication());
     }
 

@@ -10,7 +10,7 @@ use super::eventually;
 use super::icm::Icm;
 
 /// Limit of the waits for a state: generous, for busy machines.
-pub const MAX_WAIT: Duration = Duration::from_secs(30);
+pub const MAX_WAIT: Duration = Duration::from_secs(90);
 
 impl Icm {
     /// `/status` of the admin listener.
