@@ -5,11 +5,11 @@ use super::super::settings::{Column, Servers, SiteRulesView};
 use super::support::{cluster, load};
 
 fn of(rest: &str) -> Result<Option<SiteRulesView>, String> {
+    let names = format!("    servers: {{ source: names, from: [http://10.0.0.1]{rest} }}\n    directory:");
     let text = cluster("");
-    let start = text.find("    servers:").unwrap();
-    let end = text.find("    directory:").unwrap();
-    let servers = format!("    servers: {{ source: names, from: [http://10.0.0.1]{rest} }}\n");
-    let text = format!("{}{servers}{}", &text[..start], &text[end..]);
+    let (before, after) = text.split_once("    servers:").unwrap();
+    let (_, after) = after.split_once("    directory:").unwrap();
+    let text = format!("{before}{names}{after}");
     match load(&text) {
         Ok(loaded) => match &loaded.settings.clusters[0].servers {
             Servers::Names(view) => Ok(view.site_rules.clone()),
