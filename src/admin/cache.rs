@@ -12,6 +12,8 @@ use crate::util::control_chars;
 
 const USAGE: &str = "name what to remove: /cache/purge?url=/icons/a.gif, percent-encoded, or /cache/purge?all=1; `*` in the \
                      URL stands for any text";
+const NO_URL: &str = "is neither a path such as `/icons/a.gif` nor a URL such as `https://www.acme.example/icons/a.gif`; `*` \
+                      stands for any text";
 
 pub(super) fn purge(request: &AdminRequest) -> AdminReply {
     let all = match request.query_value("all").as_deref() {
@@ -23,7 +25,10 @@ pub(super) fn purge(request: &AdminRequest) -> AdminReply {
         (true, None) => PurgeScope::All,
         (false, Some(text)) => match scope_of(&text) {
             Some(scope) => scope,
-            None => return AdminReply::bad_query(USAGE),
+            None => {
+                let shown = control_chars::escape_all(&text);
+                return AdminReply::bad_query(&format!("`{shown}` {NO_URL}"));
+            }
         },
         _ => return AdminReply::bad_query(USAGE),
     };

@@ -12,12 +12,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{
+    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use crate::acme::record::OrderRecords;
 use crate::acme::storage::AcmeFolder;
-use crate::config::settings::{HostPattern, Listener, Settings};
+use crate::config::settings::{HostPattern, Listener, Settings, TlsVersion};
 use crate::server::acme_orders::time;
 
 const EXPIRY_WARNING_DAYS: i64 = 30;
@@ -51,6 +54,41 @@ pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
         }
     }
     out
+}
+
+/// One warning for each certificate with which no cipher for TLS 1.2 of its listener goes.
+pub fn keys_without_cipher(settings: &Settings) -> Vec<String> {
+    let mut out = Vec::new();
+    for listener in &settings.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let suites = &tls.protocol.suites;
+        if suites.is_empty() || tls.protocol.min_version == TlsVersion::Tls13 {
+            continue;
+        }
+        let goes_with = |key: &str| {
+            let of_key = format!("ECDHE_{key}_");
+            suites.iter().filter_map(CipherSuite::as_str).any(|suite| suite.contains(&of_key))
+        };
+        let files = tls.certificates.iter().filter_map(|file| {
+            let leaf = CertificateDer::from_pem_file(&file.cert).ok()?;
+            Some((key_kind(&leaf)?, file.cert.display().to_string()))
+        });
+        let acme = tls.acme.iter().map(|_| ("ECDSA", "the certificates from ACME".to_owned()));
+        for (key, shown) in files.chain(acme).filter(|(key, _)| !goes_with(key)) {
+            out.push(format!(
+                "clients of TLS 1.2 cannot connect to the listener {} with {shown}: `ciphers` has no cipher for a key of the \
+                 kind {key}; add `ECDHE-{key}-AES256-GCM-SHA384`, or write `min_version: \"1.3\"`",
+                listener.address
+            ));
+        }
+    }
+    out
+}
+
+/// As the names of ciphers have it.
+fn key_kind(leaf: &CertificateDer<'_>) -> Option<&'static str> {
+    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+    Some(if matches!(leaf.public_key().parsed(), Ok(PublicKey::RSA(_))) { "RSA" } else { "ECDSA" })
 }
 
 /// What ACME has for each host and will do next; the second value is a warning.

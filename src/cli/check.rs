@@ -94,6 +94,7 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let without_position =
         |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered_host_names(&settings).into_iter().map(without_position));
+    warnings.extend(certificates::keys_without_cipher(&settings).into_iter().map(without_position));
     let (mut read_facts, acme_warnings) = certificates::acme_certificates(&settings);
     warnings.extend(acme_warnings.into_iter().map(without_position));
     let descriptors = descriptors::hard_limit();

@@ -138,9 +138,10 @@ impl Cli {
 fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     // First, because the default action of HUP ends the process.
     let signals = Signals::install()?;
-    // Pingora's cache has a line for each client that leaves and each response that is served stale.
+    // Pingora's cache has a line for each client that leaves and each response that is served stale, and one that advises to
+    // call a function.
     let default_filter = "info,pingora_core=warn,pingora_proxy=warn,pingora_proxy::proxy_cache=off,\
-         pingora_load_balancing=error,rustls=warn,h2=warn";
+         pingora_cache::meta=error,pingora_load_balancing=error,rustls=warn,h2=warn";
     let logger =
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_filter)).build();
     output::install_logger(logger);

@@ -6,7 +6,7 @@ use super::keys;
 use super::reader::Item;
 use super::request_match;
 use super::settings::CacheSettings;
-use super::values::ValueError;
+use super::values::{self, ValueError};
 use crate::domain::cached_paths::CachedPaths;
 
 const DEFAULT_SIZE: u64 = 256 << 20;
@@ -34,7 +34,7 @@ pub(super) fn cache(item: &Item<'_>) -> Option<CacheSettings> {
     if max_object > size {
         max_object_item.error(
             ValueError::new("is larger than the whole cache")
-                .hint(format!("write at most `{size}B`, or raise `size`")),
+                .hint(format!("write at most `{}`, or raise `size`", values::size_text(size))),
         );
     }
     let paths: Vec<String> = map.get("paths").one_or_more().iter().filter_map(path).collect();
@@ -44,11 +44,20 @@ pub(super) fn cache(item: &Item<'_>) -> Option<CacheSettings> {
 }
 
 fn path(item: &Item<'_>) -> Option<String> {
-    let path = item.parsed("a path such as `/web/resources/*`", request_match::path_pattern)?;
+    let path = item.parsed("a path such as `/web/resources/*`", pattern)?;
     if path.trim_matches(['/', '*']).is_empty() {
         item.warn(
             "all paths may be cached: what an application sends without Cache-Control goes to every user",
         );
     }
     Some(path)
+}
+
+/// The conditions of a route have keys for the query, `cache` has none.
+fn pattern(text: &str) -> Result<String, ValueError> {
+    if text.contains('?') {
+        return Err(ValueError::new("a path has no query")
+            .hint("end it before `?`: a listed path is cached with every query"));
+    }
+    request_match::path_pattern(text)
 }

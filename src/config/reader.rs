@@ -272,7 +272,7 @@ impl<'d> Item<'d> {
     /// A size in bytes.
     pub fn size(&self, min: u64) -> Option<u64> {
         self.parsed("a size such as `64KiB`", |text| match values::size(text)? {
-            n if n < min => Err(ValueError::new(format!("must be at least {min}B"))),
+            n if n < min => Err(ValueError::new(format!("must be at least {}", values::size_text(min)))),
             n => Ok(n),
         })
     }

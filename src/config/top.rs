@@ -72,6 +72,13 @@ fn proxy_protocol(item: &Item<'_>) -> Vec<IpNet> {
     if !item.is_present() {
         return Vec::new();
     }
+    if !item.is_map() {
+        item.error(
+            ValueError::new("a map with from is expected")
+                .hint("name the proxies: `proxy_protocol: { from: [10.0.0.0/8] }`"),
+        );
+        return Vec::new();
+    }
     let from = item.map(keys::PROXY_PROTOCOL).required("from");
     let networks = from.one_or_more();
     if networks.is_empty() && from.is_list() {

@@ -93,6 +93,14 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
         .ok_or_else(|| ValueError::new(format!("the size `{text}` is too large")))
 }
 
+/// A size as [`size`] reads it, in the largest unit that divides it.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.iter().find(|(factor, _)| bytes > 0 && bytes.is_multiple_of(*factor));
+    let (factor, name) = unit.copied().unwrap_or((1, "B"));
+    format!("{}{name}", bytes / factor)
+}
+
 fn wrong_unit(text: &str, number: u64, unit: &str) -> ValueError {
     ValueError::new(format!("the size `{text}` has an unknown unit"))
         .hint(format!("write `{number}{unit}` (B, KiB, MiB or GiB)"))

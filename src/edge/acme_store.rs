@@ -17,6 +17,8 @@ pub struct InstalledCertificates {
     by_host: AHashMap<String, Arc<CertifiedKey>>,
     /// The first host with a certificate.
     first: Option<Arc<CertifiedKey>>,
+    /// Hosts without a certificate yet.
+    waiting: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -42,12 +44,16 @@ impl AcmeStore {
 
     pub fn install(&self, hosts: &[String]) {
         let certificates = self.state.certificates();
-        let found: Vec<_> = hosts
-            .iter()
-            .filter_map(|host| Some((host.clone(), Arc::clone(&certificates.get(host)?.key))))
-            .collect();
-        let first = found.first().map(|(_, key)| Arc::clone(key));
-        self.installed.store(Arc::new(InstalledCertificates { by_host: found.into_iter().collect(), first }));
+        let mut installed = InstalledCertificates::default();
+        for host in hosts {
+            let Some(certificate) = certificates.get(host) else {
+                installed.waiting.push(host.clone());
+                continue;
+            };
+            installed.first.get_or_insert_with(|| Arc::clone(&certificate.key));
+            installed.by_host.insert(host.clone(), Arc::clone(&certificate.key));
+        }
+        self.installed.store(Arc::new(installed));
     }
 
     /// Every host with a certificate.
@@ -74,8 +80,12 @@ impl AcmeStore {
         found.map_or(AcmeChoice::Other, |certificate| AcmeChoice::Host(Arc::clone(certificate)))
     }
 
-    /// For clients without a matching SNI, if there are no certificates in files.
-    pub fn first(&self) -> Option<Arc<CertifiedKey>> {
-        self.installed.load().first.clone()
+    /// For clients without a matching SNI, if there are no certificates in files. A host that waits for its certificate gets
+    /// none: that of another host would only be a stranger warning.
+    pub fn first(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let installed = self.installed.load();
+        let waits =
+            name.is_some_and(|name| installed.waiting.iter().any(|host| host == name.trim_end_matches('.')));
+        installed.first.clone().filter(|_| !waits)
     }
 }

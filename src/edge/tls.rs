@@ -202,7 +202,7 @@ impl ResolvesServerCert for CertificateStore {
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
             .and_then(|name| all.iter().find(|key| matches_name(key, &name)));
-        named.or_else(|| all.first()).cloned().or_else(|| self.acme.as_ref()?.first())
+        named.or_else(|| all.first()).cloned().or_else(|| self.acme.as_ref()?.first(hello.server_name()))
     }
 }
 

@@ -120,13 +120,13 @@ fn a_wrong_value_of_the_cache_is_an_error_with_a_suggestion() {
     wrong_on_top("cache: on", 8, &["a map, or off, is expected", "write `cache: { size: 256MiB }`"]);
     wrong_on_top("cache: { sise: 1MiB }", 10, &["unknown key", "did you mean `size`?"]);
     wrong_on_top("cache: { size: 256 }", 16, &["no unit", "write `256B`"]);
-    wrong_on_top("cache: { size: 1KiB }", 16, &["must be at least 1048576B"]);
+    wrong_on_top("cache: { size: 1KiB }", 16, &["must be at least 1MiB"]);
     wrong_on_top(
         "cache: { size: 1MiB, max_object: 2MiB }",
         34,
-        &["larger than the whole cache", "raise `size`"],
+        &["larger than the whole cache", "write at most `1MiB`, or raise `size`"],
     );
     wrong_on_top("cache: { paths: [web/*] }", 18, &["`web/*` is not a path", "write `/web/*`"]);
-    wrong_on_top("cache: { paths: [/a?b] }", 18, &["a path has no query"]);
+    wrong_on_top("cache: { paths: [/a?b] }", 18, &["a path has no query", "end it before `?`"]);
     wrong_on_top("cache: { stale: 5 }", 17, &["the duration `5` has no unit"]);
 }

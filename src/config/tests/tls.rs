@@ -207,7 +207,11 @@ fn wrong_networks_of_proxies_are_refused() {
     wrong(&listener("proxy_protocol: { from: [10.0.0.0/33] }"), "proxy_protocol.from[0]", &["not a network"]);
     wrong(&listener("proxy_protocol: { from: [] }"), "proxy_protocol.from", &["no network is given"]);
     wrong(&listener("proxy_protocol: {}"), "proxy_protocol.from", &["is missing"]);
-    wrong(&listener("proxy_protocol: on"), "proxy_protocol", &["a map with from is expected"]);
+    wrong(
+        &listener("proxy_protocol: on"),
+        "proxy_protocol",
+        &["a map with from is expected", "{ from: [10.0.0.0/8] }"],
+    );
     wrong(&listener("proxy_protocol: { form: 10.0.0.1 }"), "proxy_protocol.form", &["did you mean `from`"]);
     wrong(
         &listener("proxy_protocl: { from: 10.0.0.1 }"),

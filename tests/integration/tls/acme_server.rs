@@ -167,7 +167,7 @@ fn both_challenges() {
     let mut config = site(&cluster, "127.0.0.1", &section("www.acme.example", ""));
     let lost = format!(
         "{{ address: \"127.0.0.1:8443\", tls: {{ acme: {} }} }}",
-        section("nowhere.acme.example", ", challenges: [http-01, tls-alpn-01]")
+        section("nowhere.acme.example, ca.acme.example", ", challenges: [http-01, tls-alpn-01]")
     );
     config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&lost).unwrap());
     let icm = Icm::start(config.clone());
@@ -188,8 +188,18 @@ fn both_challenges() {
     assert!(lost["failures"] == 1 && lost["expires_at"].is_null(), "{lost:#}");
     let status = icm.status();
     assert!(lost["next_order_at"].as_u64() > status["now"].as_u64().map(|now| now + 20_000), "{lost:#}");
-    let mut client = Client::tls(([127, 0, 0, 1], 8443).into(), "nowhere.acme.example", &caddy.root());
-    assert!(client.request("GET", "/fast", &[], b"").is_err());
+    let handshake = |name: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-connect", "127.0.0.1:8443", "-servername", name]).stdin(Stdio::null());
+        String::from_utf8_lossy(&openssl.output().unwrap().stdout).into_owned()
+    };
+    assert!(
+        eventually(MAX_WAIT, || handshake("ca.acme.example").contains("BEGIN CERTIFICATE")),
+        "{}",
+        icm.log()
+    );
+    assert!(handshake("nowhere.acme.example").contains("no peer certificate"), "not that of another host");
+    assert!(handshake("unknown.acme.example").contains("BEGIN CERTIFICATE"));
     let check = icm_cli(&["check", "-c", icm.file.to_str().unwrap()]);
     assert!(check.out.contains("fact: acme: www.acme.example: certificate valid until"), "{check:?}");
     assert!(check.out.contains("acme: nowhere.acme.example: the last order failed: http-01: "), "{check:?}");

@@ -190,7 +190,7 @@ fn check_with_probe_says_what_each_server_shows_and_what_is_wrong_with_it() {
 }
 
 #[test]
-fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
+fn check_looks_at_the_chain_the_names_and_the_keys_of_the_listeners_certificates() {
     let acme = Acme::built_in();
     let root = Authority::new("Root", None);
     let middle = Authority::new("Middle", Some(&root));
@@ -215,6 +215,15 @@ fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
         assert!(text.contains(missing), "{missing}: {text}");
     }
     assert!(!text.contains("is for www.acme.example"), "{text}");
+    let mut config = config(&acme);
+    let pair = format!("[ {{ cert: {}, key: {} }} ]", good.display(), key.display());
+    set(&mut config, "listeners.0.tls.certificates", &pair);
+    for (cipher, is_lost) in [("ECDHE-RSA-AES256-GCM-SHA384", true), ("ECDHE-ECDSA-AES256-GCM-SHA384", false)]
+    {
+        set(&mut config, "listeners.0.tls.ciphers", &format!("[TLS_AES_256_GCM_SHA384, {cipher}]"));
+        let text = check(&config, &[]).1;
+        assert_eq!(text.contains("has no cipher for a key of the kind ECDSA"), is_lost, "{text}");
+    }
     for (name, chain) in [("gap", vec![&*pem, &root.pem]), ("order", vec![&*pem, &root.pem, &middle.pem])] {
         let text = with(&write(name, &chain.concat()), "[www.acme.example]");
         assert!(text.contains("certificate 2 of the file did not issue certificate 1"), "{name}: {text}");
