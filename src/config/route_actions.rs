@@ -175,10 +175,10 @@ pub(super) fn files(item: &Item<'_>) -> Option<StaticFiles> {
     Some(StaticFiles { folder, index, content_types })
 }
 
-/// The error for a folder with a file that must stay secret.
+/// The error for a folder with a file that must stay secret, or for such a file.
 pub(super) fn refusal(secret: &str) -> ValueError {
-    ValueError::new(format!("everybody could read this ICM's own {secret}, which is below it"))
-        .hint("name a folder for these files alone")
+    ValueError::new(format!("everybody could read this ICM's own {secret}, which is here"))
+        .hint("keep what everybody may read in a folder of its own")
 }
 
 fn index_name(text: &str) -> Result<Box<str>, ValueError> {

@@ -236,9 +236,7 @@ fn refuse_secrets(item: &Item<'_>, path: &Path, state_dir: Option<&Path>) {
         item.error(refusal(secret));
     }
     if state_dir.is_some_and(|dir| path.starts_with(dir)) {
-        item.error(
-            ValueError::new("is below `state_dir`, whose files are secret").hint("name another one"),
-        );
+        item.error(ValueError::new("is below `state_dir`, whose files are secret").hint("name another one"));
     }
 }
 

@@ -78,8 +78,8 @@ pub(super) fn take(
 }
 
 /// The target with the database of the route in place of the one in the URL, else of the segments that the condition
-/// names as a prefix; for a rule of the site, what that makes of the URL. So everything that depends on the database, its objects and the command is found as usual. `None`
-/// if the route names no database.
+/// names as a prefix; for a rule of the site, what that makes of the URL. So everything that depends on the database, its
+/// objects and the command is found as usual. `None` if the route names no database.
 pub(super) fn target_with_database(route: &Route, target: &[u8]) -> Option<Vec<u8>> {
     let database = match &route.action {
         RouteAction::Database(database) => database,

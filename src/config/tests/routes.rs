@@ -186,6 +186,10 @@ fn a_folder_with_a_file_that_must_stay_secret_is_refused() {
     let loaded = load_with(std::path::Path::new("icm.yaml"), &admin, &files);
     let shown = loaded.expect_err("the token would be public").to_string();
     assert!(shown.contains("own admin.token_file"), "{shown}");
+    let page = admin.replace("files: /etc/icm/files }", "respond: { page: /etc/icm/files/token } }");
+    let loaded = load_with(std::path::Path::new("icm.yaml"), &page, &files);
+    let shown = loaded.expect_err("the token would be the page").to_string();
+    assert!(shown.contains("respond.page") && shown.contains("own admin.token_file"), "{shown}");
     let text = format!("state_dir: /etc/icm/files/state\n{text}");
     let shown = ConfigErrors(load(&text).unwrap_err()).to_string();
     assert!(shown.contains("own state_dir"), "{shown}");
