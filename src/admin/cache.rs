@@ -27,7 +27,7 @@ pub(super) fn purge(request: &AdminRequest) -> AdminReply {
             Some(scope) => scope,
             None => {
                 let shown = control_chars::escape_all(&text);
-                return AdminReply::bad_query(&format!("`{shown}` {NO_URL}"));
+                return AdminReply::bad_query(format!("`{shown}` {NO_URL}"));
             }
         },
         _ => return AdminReply::bad_query(USAGE),
