@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::admin::AdminTarget;
 use super::{EXIT_PROBLEM, certificates, load, replica_checks};
-use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
+use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers, SiteRulesView};
 use crate::config::{Location, Settings, Warning, facts};
 use crate::discovery::availability::{PollTarget, poll};
 use crate::discovery::directory::{AnsweredViews, ServerAddress, cldbdir};
 use crate::discovery::probe;
 use crate::discovery::servers;
+use crate::discovery::site_rules;
 use crate::domain::cluster::Port;
 use crate::follow;
 use crate::insight::exposure;
@@ -194,6 +195,11 @@ async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>)
             findings.push(read_directory(cluster, settings, server).await);
         }
     }
+    if let Servers::Names(view) = &cluster.settings.servers
+        && let Some(rules) = &view.site_rules
+    {
+        findings.push(read_site_rules(cluster, view, rules).await);
+    }
     for entry in &cluster.view.load_full().entries {
         if let Some((is_ok, text)) = replica_checks::sample_databases(cluster, entry).await {
             let subject = format!("{}: modification times of {}", cluster.settings.name, entry.config.name);
@@ -212,6 +218,18 @@ async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> ProbeFinding 
             let addresses = crate::state::resolve::resolve_async(&reading.servers).await;
             cluster.set_servers(reading.servers, addresses, &PreflightProbes::default());
             ProbeFinding { is_ok: true, subject, text }
+        }
+        Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
+    }
+}
+
+/// The directory must have been read before: it decides which rules lead somewhere.
+async fn read_site_rules(cluster: &Cluster, view: &NamesView, rules: &SiteRulesView) -> ProbeFinding {
+    let subject = format!("{}: site rules from {}/{}", cluster.settings.name, view.database, rules.view);
+    match site_rules::read(&cluster.client, view, rules, &cluster.persistent_state.login_sessions).await {
+        Ok(rules) => {
+            cluster.set_site_rules(rules);
+            ProbeFinding { is_ok: true, subject, text: cluster.view.load().site_routes.to_string() }
         }
         Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
     }

@@ -1,6 +1,8 @@
 //! `access` of a cluster: rules that let requests pass or end them, and the preset `domino_baseline`. They are apart from
 //! routes, because they lead nowhere.
 
+use std::collections::HashMap;
+
 use super::keys;
 use super::reader::Item;
 use super::request_match::{self, MatchOf};
@@ -15,18 +17,34 @@ const DENIED: AccessEffect = AccessEffect::Deny { status: 403 };
 /// Reads the rules in their order; a single one needs no list.
 pub(super) fn access(item: &Item<'_>) -> AccessRules {
     let mut rules: Vec<AccessRule> = Vec::new();
+    // Logs and counters know a rule by its name only.
+    let mut names: HashMap<Box<str>, String> = HashMap::new();
     let mut decides_all: Option<String> = None;
     for (number, item) in item.one_or_more().iter().enumerate() {
         if let Some(before) = &decides_all {
             item.warn(format!("is never asked: {before} decides about every request"));
         }
         let Some(rule) = rule(item, number) else { continue };
+        if let Some(first) = names.get(&rule.name) {
+            refuse_second(item, &rule, first);
+        }
+        names.entry(rule.name.clone()).or_insert_with(|| item.key());
         if rule.test == AccessTest::Condition(Box::default()) {
             decides_all.get_or_insert_with(|| item.key());
         }
         rules.push(rule);
     }
     AccessRules::new(rules)
+}
+
+fn refuse_second(item: &Item<'_>, rule: &AccessRule, first: &str) {
+    let name = item.is_map().then(|| item.map_quietly(keys::ACCESS_RULE).get("name"));
+    match name {
+        Some(name) => name.error(ValueError::new(format!("`{}` is also the name of {first}", rule.name))),
+        None => {
+            item.error(ValueError::new(format!("the preset is already {first}")).hint("remove one of them"))
+        }
+    }
 }
 
 fn rule(item: &Item<'_>, number: usize) -> Option<AccessRule> {
@@ -51,6 +69,12 @@ fn rule(item: &Item<'_>, number: usize) -> Option<AccessRule> {
         }
         (true, false) => {
             map.no_effect(&["status"], "`allow`");
+            let parts = allow.map_quietly(keys::ACCESS_MATCH);
+            if parts.has("header") && !parts.has("client") {
+                let text =
+                    "any client can write such a field, so the rule keeps nobody out: name `client` too";
+                parts.get("header").warn(text);
+            }
             (allow, AccessEffect::Allow)
         }
         (false, true) => {

@@ -120,7 +120,13 @@ fn cluster(item: &Item<'_>) -> Option<(ClusterSettings, Vec<ClusterSettings>)> {
         name: name?,
     };
     let pools = pools::pools(&map.get("pools"), &mut cluster);
-    let of = RoutesOf { servers: known.as_deref(), pools: &pools, directory: &cluster.directory, mode };
+    let of = RoutesOf {
+        servers: known.as_deref(),
+        pools: &pools,
+        directory: &cluster.directory,
+        mode,
+        hostnames: &cluster.hostnames,
+    };
     cluster.routes = routes::routes(&map.get("routes"), &of);
     Some((cluster, pools))
 }

@@ -210,8 +210,23 @@ pub(super) const ACCESS_MATCH: Section = Section::new(
 pub(super) const UPSTREAM_TLS: Section = Section::new("clusters[].upstream_tls", &["ca_file", "verify"]);
 pub(super) const SERVERS: Section = Section::new(
     "clusters[].servers",
-    &["source", "list", "from", "database", "view", "format", "columns", "auth", "refresh", "cache"],
+    &[
+        "source",
+        "list",
+        "from",
+        "database",
+        "view",
+        "format",
+        "columns",
+        "auth",
+        "refresh",
+        "cache",
+        "site_rules",
+    ],
 );
+pub(super) const SITE_RULES: Section = Section::new("clusters[].servers.site_rules", &["view", "columns"]);
+pub(super) const SITE_RULE_COLUMNS: Section =
+    Section::new("clusters[].servers.site_rules.columns", &["type", "incoming", "replacement", "host"]);
 pub(super) const SERVER: Section = Section::new(
     "clusters[].servers.list[]",
     &[

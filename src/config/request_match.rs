@@ -20,6 +20,9 @@ pub(super) fn read(item: &Item<'_>, of: MatchOf) -> RequestMatch {
     if item.text_is("all") {
         return condition;
     }
+    if item.value.is_some() && !item.is_present() {
+        item.error_at_key(ValueError::new("has no condition").hint("write `all` for every request"));
+    }
     let section = match of {
         MatchOf::Route => keys::MATCH,
         MatchOf::AccessRule => keys::ACCESS_MATCH,
@@ -28,22 +31,25 @@ pub(super) fn read(item: &Item<'_>, of: MatchOf) -> RequestMatch {
     if item.is_map() && item.entries().is_empty() {
         item.error(ValueError::new("has no condition").hint("write `all` for every request"));
     }
-    for path in values_of(&map.get("path")) {
+    if item.is_map() {
+        item.entries().iter().filter(|(key, _)| section.has(key)).for_each(|(_, part)| refuse_nothing(part));
+    }
+    for path in map.get("path").one_or_more() {
         path.parsed("a path", path_pattern).into_iter().for_each(|path| condition.add_path(&path));
     }
-    for prefix in values_of(&map.get("path_prefix")) {
+    for prefix in map.get("path_prefix").one_or_more() {
         prefix.parsed("a path", path_prefix).into_iter().for_each(|path| condition.add_path_prefix(&path));
     }
-    for host in values_of(&map.get("host")) {
+    for host in map.get("host").one_or_more() {
         host.parsed("a host name", host_pattern).into_iter().for_each(|host| condition.add_host(&host));
     }
-    for method in values_of(&map.get("method")) {
+    for method in map.get("method").one_or_more() {
         method.parsed("a method", method_name).into_iter().for_each(|name| condition.add_method(&name));
     }
-    for command in values_of(&map.get("command")) {
+    for command in map.get("command").one_or_more() {
         command.parsed("a command", command_name).into_iter().for_each(|name| condition.add_command(&name));
     }
-    for client in values_of(&map.get("client")) {
+    for client in map.get("client").one_or_more() {
         client.parsed("a network", values::network).into_iter().for_each(|net| condition.add_client(net));
     }
     for (name, value) in map.get("query").entries() {
@@ -56,19 +62,23 @@ pub(super) fn read(item: &Item<'_>, of: MatchOf) -> RequestMatch {
         value.text().into_iter().for_each(|pattern| condition.add_field(name, &pattern));
     }
     if of == MatchOf::AccessRule {
-        for database in values_of(&map.get("database")) {
+        for database in map.get("database").one_or_more() {
             database.text().into_iter().for_each(|pattern| condition.add_database(&pattern));
         }
     }
     condition
 }
 
-/// The values of a key. A list without any would mean every request, which nobody expects.
-fn values_of<'d>(item: &Item<'d>) -> Vec<Item<'d>> {
-    if item.is_list() && item.list().is_empty() {
-        item.error(ValueError::new("the list is empty").hint("remove the key, or name what must match"));
+/// A key without any value would mean every request, which nobody expects.
+fn refuse_nothing(part: &Item<'_>) {
+    let hint = "remove the key, or name what must match";
+    if !part.is_present() {
+        part.error_at_key(ValueError::new("has no value").hint(hint));
+    } else if part.is_list() && part.list().is_empty() {
+        part.error(ValueError::new("the list is empty").hint(hint));
+    } else if part.is_map() && part.entries().is_empty() {
+        part.error(ValueError::new("the map is empty").hint(hint));
     }
-    item.one_or_more()
 }
 
 pub(super) fn path_pattern(text: &str) -> Result<String, ValueError> {

@@ -16,7 +16,9 @@ use super::pools::pool_name;
 use super::reader::{Item, Map};
 use super::request_match::{self, MatchOf};
 use super::route_actions::{files, redirect, refusal, respond};
-use super::settings::{ClusterSettings, Directory, Mode, Route, RouteAction, RouteDatabase, Settings};
+use super::settings::{
+    ClusterSettings, Directory, HostPattern, Mode, Route, RouteAction, RouteDatabase, Settings,
+};
 use super::values::{self, ValueError};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{ReplicaId, db_path};
@@ -29,6 +31,9 @@ const LOCAL_ACTIONS: [&str; 4] = ["redirect", "respond", "files", "deny"];
 /// The keys about servers, which have no meaning beside those.
 const SERVER_KEYS: [&str; 3] = ["servers", "response_timeout", "body_timeout"];
 
+/// The keys that would silently mean nothing without a value, besides the actions.
+const NEVER_EMPTY: [&str; 2] = ["servers", "body_timeout"];
+
 /// The parts of a cluster that its routes name.
 pub(super) struct RoutesOf<'a> {
     /// The names of the servers, if the file lists them.
@@ -37,6 +42,8 @@ pub(super) struct RoutesOf<'a> {
     pub pools: &'a [ClusterSettings],
     pub directory: &'a Directory,
     pub mode: Mode,
+    /// The host names of the cluster; none if it serves all others.
+    pub hostnames: &'a [HostPattern],
 }
 
 /// Reads the routes in their order.
@@ -67,6 +74,13 @@ fn route(item: &Item<'_>, number: usize, of: &RoutesOf<'_>) -> Route {
     if !item.is_present() {
         item.error(ValueError::new("is empty").hint("write `match` and an action, such as `deny: true`"));
     }
+    for key in ACTIONS.iter().chain(&NEVER_EMPTY) {
+        let value = map.get(key);
+        if value.value.is_some() && !value.is_present() {
+            value.error_at_key(ValueError::new("has no value").hint("write one, or remove the key"));
+        }
+    }
+    warn_of_hosts(&map.get("match").map_quietly(keys::MATCH).get("host"), of.hostnames);
     let servers = map.get("servers");
     let list = servers.one_or_more();
     if servers.is_list() && list.is_empty() {
@@ -83,6 +97,20 @@ fn route(item: &Item<'_>, number: usize, of: &RoutesOf<'_>) -> Route {
         body_timeout: body_timeout.is_present().then(|| policy::body_timeout(&body_timeout)),
         headers: header_edits::header_rules(&map.get("headers").map(keys::ROUTE_HEADERS)),
         action: action(&map, of),
+    }
+}
+
+/// Warns about hosts that no request of the cluster has. A pattern may be wider than the cluster.
+fn warn_of_hosts(item: &Item<'_>, hostnames: &[HostPattern]) {
+    for host in item.one_or_more() {
+        let Some(name) = host.value.and_then(|node| node.content.text()).filter(|name| !name.contains('*'))
+        else {
+            continue;
+        };
+        let name = name.trim().to_ascii_lowercase();
+        if !hostnames.is_empty() && !hostnames.iter().any(|pattern| pattern.matches(&name)) {
+            host.warn(format!("`{name}` is not in `hostnames` of the cluster, so no request has it"));
+        }
     }
 }
 
@@ -173,8 +201,16 @@ pub(super) fn cross_check(cluster: &Map<'_>, routes: &[Arc<Route>], settings: &S
     for (route, item) in routes.iter().zip(&items) {
         let map = item.map_quietly(keys::ROUTE);
         warn_about_restart(&map, route, settings.pingora.grace_period_seconds);
+        let state_dir = settings.state_dir.as_deref();
         if let RouteAction::Files(files) = &route.action {
-            check_folder(&map.get("files"), &files.folder, settings.state_dir.as_deref());
+            refuse_secrets(&map.get("files"), &files.folder, state_dir);
+        }
+        let page = map.get("respond").map_quietly(keys::ROUTE_RESPOND).get("page");
+        if let RouteAction::Respond(_) = &route.action
+            && page.is_present()
+            && let Some(path) = page.text()
+        {
+            refuse_secrets(&page, &page.doc.load.base.join(path), state_dir);
         }
     }
 }
@@ -190,17 +226,18 @@ fn warn_about_restart(map: &Map<'_>, route: &Route, grace: Option<u64>) {
     }
 }
 
-fn check_folder(item: &Item<'_>, folder: &Path, state_dir: Option<&Path>) {
+/// Refuses a page, or a folder with one, that is a secret of this ICM.
+fn refuse_secrets(item: &Item<'_>, path: &Path, state_dir: Option<&Path>) {
     let load = item.doc.load;
     let mut own = load.own.borrow().clone();
     own.push(OwnFile::new("configuration file", item.doc.file, Named::Secret));
     own.extend(state_dir.map(|dir| OwnFile::new("state_dir", dir, Named::Secret)));
-    if let Some(secret) = file_access::secret_below(&own, load.files, folder) {
+    if let Some(secret) = file_access::secret_below(&own, load.files, path) {
         item.error(refusal(secret));
     }
-    if state_dir.is_some_and(|dir| folder.starts_with(dir)) {
+    if state_dir.is_some_and(|dir| path.starts_with(dir)) {
         item.error(
-            ValueError::new("is below `state_dir`, whose files are secret").hint("name another folder"),
+            ValueError::new("is below `state_dir`, whose files are secret").hint("name another one"),
         );
     }
 }

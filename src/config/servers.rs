@@ -10,7 +10,7 @@ use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
     Availability, BaseUrl, Column, ConnectorHeaders, Mode, NamesColumns, NamesView, Server, Servers,
-    UpstreamScheme, ViewFormat,
+    SiteRuleColumns, SiteRulesView, UpstreamScheme, ViewFormat,
 };
 use super::values::{self, ValueError};
 use crate::domain::cluster::{HostPort, ServerName};
@@ -35,7 +35,8 @@ pub(super) fn servers(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> (Serve
     let fallback = if map.has("from") && !map.has("list") { Source::Names } else { Source::Static };
     match map.get("source").choice(&words).unwrap_or(fallback) {
         Source::Static => {
-            let view = ["from", "database", "view", "format", "columns", "auth", "refresh", "cache"];
+            let view =
+                ["from", "database", "view", "format", "columns", "auth", "refresh", "cache", "site_rules"];
             map.no_effect(&view, "source: static");
             static_servers(&map, defaults)
         }
@@ -179,12 +180,7 @@ fn names_view(map: &Map<'_>) -> NamesView {
         from_item.error_at_key(ValueError::new("no server is given").hint("write `from: [http://HOST]`"));
     }
     let columns = map.get("columns").map(keys::NAMES_COLUMNS);
-    let column = |key: &str, default: &str| {
-        columns
-            .get(key)
-            .parsed("a column", values::column)
-            .unwrap_or_else(|| Column::Name(default.to_owned()))
-    };
+    let column = |key: &str, default: &str| column(&columns, key, default);
     let (auth, plaintext) = auth(&map.get("auth"));
     if !plaintext {
         refuse_plaintext(&map.get("auth"), &auth, plain_url(&from));
@@ -208,8 +204,37 @@ fn names_view(map: &Map<'_>) -> NamesView {
         auth,
         refresh: refresh(map),
         cache: map.get("cache").path(Named::Written),
+        site_rules: site_rules(&map.get("site_rules")),
         from,
     }
+}
+
+fn column(columns: &Map<'_>, key: &str, default: &str) -> Column {
+    let written = columns.get(key).parsed("a column", values::column);
+    written.unwrap_or_else(|| Column::Name(default.to_owned()))
+}
+
+/// `off`, `on`, or a map with what differs from the recipe of the view.
+fn site_rules(item: &Item<'_>) -> Option<SiteRulesView> {
+    let written = item.is_map().then(|| item.map(keys::SITE_RULES));
+    if written.is_none() && !item.boolean()? {
+        return None;
+    }
+    let columns = written.as_ref().map(|map| map.get("columns").map(keys::SITE_RULE_COLUMNS));
+    let column = |key: &str, default: &str| match &columns {
+        Some(columns) => column(columns, key, default),
+        None => Column::Name(default.to_owned()),
+    };
+    let view = written.as_ref().and_then(|map| map.get("view").text());
+    Some(SiteRulesView {
+        view: view.unwrap_or_else(|| "ICM Web Rules".to_owned()),
+        columns: SiteRuleColumns {
+            kind: column("type", "RuleType"),
+            incoming: column("incoming", "Incoming"),
+            replacement: column("replacement", "Replacement"),
+            host: column("host", "Hosts"),
+        },
+    })
 }
 
 /// `database` of a view, without a leading slash.

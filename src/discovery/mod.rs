@@ -11,3 +11,4 @@ pub(crate) mod probe;
 pub(crate) mod replication_request;
 pub(crate) mod server_url;
 pub(crate) mod servers;
+pub(crate) mod site_rules;

@@ -63,8 +63,9 @@ pub async fn read(
     let mut reasons = Vec::new();
     let mut incomplete: Option<ServersReading> = None;
     for url in &settings.from {
-        let (collector, summary) = match read_from(client, url, settings, cluster, sessions).await {
-            Ok(read) => read,
+        let mut collector = Collector::new(&settings.columns, cluster);
+        let summary = match read_rows(client, url, settings, &settings.view, sessions, &mut collector).await {
+            Ok(summary) => summary,
             Err(reason) => {
                 reasons.push(reason);
                 continue;
@@ -97,13 +98,18 @@ pub async fn read(
     }
 }
 
-async fn read_from<'a>(
+/// Reads all rows of a view of the same database from one server.
+///
+/// # Errors
+/// Why the view cannot be read, with the server. The rows in the sink are then useless.
+pub(super) async fn read_rows(
     client: &DominoClient,
     url: &BaseUrl,
-    settings: &'a NamesView,
-    cluster: &'a str,
+    settings: &NamesView,
+    view: &str,
     sessions: &LoginSessions,
-) -> Result<(Collector<'a>, ReadSummary), String> {
+    sink: &mut impl RowSink,
+) -> Result<ReadSummary, String> {
     let mut reason = format!("{}: no address", url.at);
     for address in resolve(&url.at).await?.into_iter().take(MAX_ADDRESSES) {
         let source = ViewSource {
@@ -116,17 +122,16 @@ async fn read_from<'a>(
             sessions,
             time_limit: ReadTimeLimit::for_refresh_interval(settings.refresh),
         };
-        let view = ViewRequest {
+        let request = ViewRequest {
             database: &settings.database,
-            name: settings.view.trim(),
+            name: view.trim(),
             format: settings.format,
             expand: true,
         };
-        let mut collector = Collector::new(&settings.columns, cluster);
-        match reader::read(&source, &view, &mut collector).await {
-            Ok(summary) => return Ok((collector, summary)),
+        match reader::read(&source, &request, sink).await {
+            Ok(summary) => return Ok(summary),
             Err(error) => {
-                reason = describe(&error, settings);
+                reason = describe(&error, view, &settings.database);
                 if !error.is_connect() {
                     break;
                 }
@@ -136,9 +141,9 @@ async fn read_from<'a>(
     Err(reason)
 }
 
-fn describe(error: &ReadError, settings: &NamesView) -> String {
+fn describe(error: &ReadError, view: &str, database: &str) -> String {
     if error.is_not_found() {
-        format!("{error}: no view `{}` in {} on this server", settings.view, settings.database)
+        format!("{error}: no view `{view}` in {database} on this server")
     } else {
         error.to_string()
     }

@@ -148,22 +148,29 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             return explanation;
         }
     };
+    // The proxy sees IPv4 clients of an IPv6 listener in this form, too.
+    let client = request.client.map(|address| address.to_canonical());
     request.add_client_notes(snapshot, &mut explanation.notes);
     if http_token(target.as_bytes()).is_some() && !snapshot.settings.acme_hosts().is_empty() {
         let note = "while an ACME order has this token, `icm` answers itself, before it routes the request";
         explanation.notes.push(note.to_owned());
     }
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
-    explanation.access = route::access_of(snapshot, &head, uri, request.client, |decision| ExplainedAccess {
+    explanation.access = route::access_of(snapshot, &head, uri, client, |decision| ExplainedAccess {
         rule: decision.rule().map(|rule| rule.name.to_string()),
         denied: decision.is_denied(),
         text: decision.to_string(),
     });
-    let Routing { route, result } = route::route(snapshot, &head, uri, request.client);
+    let Routing { route, result } = route::route(snapshot, &head, uri, client);
     explanation.route = route.as_ref().map(|taken| taken.route.name.to_string());
     match result {
         Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
-        Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
+        Err(LocalReply::Rejected(problem)) => {
+            explanation.status = Some(problem.status());
+            explanation.outcome = problem.as_str().to_owned();
+        }
+        Err(LocalReply::Problem(problem, cluster)) => {
+            explanation.cluster = cluster.map(|cluster| cluster.settings.name.clone());
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
         }
@@ -348,7 +355,9 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
         SelectionOutcome::Serve(server, why) => {
             explanation.outcome = "serve".to_owned();
             explanation.server = routed.view.server(*server).map(|e| e.config.name.to_string());
-            explanation.why = Some(why.to_string());
+            // A pool has no databases.
+            let of_pool = *why == SelectionReason::Entry && routed.cluster.settings.pool_of.is_some();
+            explanation.why = Some(if of_pool { "the user's server".to_owned() } else { why.to_string() });
             if routed.cluster.settings.mode == Mode::Redirect {
                 let keeps_method = !matches!(*method, Method::GET | Method::HEAD);
                 explanation.status = Some(if keeps_method { 307 } else { 302 });

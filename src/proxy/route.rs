@@ -48,7 +48,7 @@ pub fn route(
     let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
         return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
-    let route = find_route(&cluster, head, uri, &target, client);
+    let route = find_route(&cluster, &view, head, uri, &target, client);
     let taken =
         route.as_ref().map(|route| TakenRoute { route: Arc::clone(route), cluster: Arc::clone(&cluster) });
     let request = AccessRequest { cluster: &cluster, view: &view, head, uri, target: &target, client };
@@ -139,25 +139,26 @@ pub fn access_of<T>(
         return None;
     }
     let (cluster, view, target) = (&cluster, &*view, &target);
-    let route = find_route(cluster, head, uri, target, client);
+    let route = find_route(cluster, view, head, uri, target, client);
     let request = AccessRequest { cluster, view, head, uri, target, client };
     Some(access::decide(request, route.as_deref(), then))
 }
 
-/// The first route whose condition holds.
+/// The first route whose condition holds; the rules of the site come after the routes.
 fn find_route(
     cluster: &Cluster,
+    view: &ClusterView,
     head: &RequestHeader,
     uri: TargetUri<'_>,
     target: &Target<'_>,
     client: Option<IpAddr>,
 ) -> Option<Arc<Route>> {
-    let routes = &cluster.settings.routes;
-    if routes.is_empty() {
+    let (routes, rules) = (&cluster.settings.routes, view.site_routes.routes());
+    if routes.is_empty() && rules.is_empty() {
         return None;
     }
     request_facts::with_facts(head, uri, target, client, &[], |facts| {
-        routes.iter().find(|route| route.condition.matches(facts)).cloned()
+        routes.iter().chain(rules).find(|route| route.condition.matches(facts)).cloned()
     })
 }
 

@@ -43,6 +43,17 @@ pub(super) fn take(
             named_target: target_with_database(route, uri.target).map(Cow::Owned),
             ..destination
         }),
+        RouteAction::SiteRule(rule) => {
+            let named = rule.substituted(uri.target);
+            // What the rule makes of a harmless URL could lead to another database than the one that was judged.
+            if named.as_deref().is_some_and(|named| url::parse(named).hazard.is_some()) {
+                let problem = Problem::BadRequest(
+                    "A rule of the site makes a path of it that servers interpret differently.",
+                );
+                return Err(LocalReply::Problem(problem, Some(Arc::clone(cluster))));
+            }
+            Ok(Destination { named_target: named.map(Cow::Owned), ..destination })
+        }
         RouteAction::Pool(number) => {
             let position = cluster.settings.first_pool.saturating_add(*number);
             let pool = snapshot.clusters.get(position).unwrap_or(cluster);
@@ -67,10 +78,14 @@ pub(super) fn take(
 }
 
 /// The target with the database of the route in place of the one in the URL, else of the segments that the condition
-/// names as a prefix. So everything that depends on the database, its objects and the command is found as usual. `None`
+/// names as a prefix; for a rule of the site, what that makes of the URL. So everything that depends on the database, its objects and the command is found as usual. `None`
 /// if the route names no database.
 pub(super) fn target_with_database(route: &Route, target: &[u8]) -> Option<Vec<u8>> {
-    let RouteAction::Database(database) = &route.action else { return None };
+    let database = match &route.action {
+        RouteAction::Database(database) => database,
+        RouteAction::SiteRule(rule) => return rule.substituted(target),
+        _ => return None,
+    };
     let parsed = url::parse(target);
     let mut named = match database {
         RouteDatabase::Path(path) => format!("/{}", db_path::percent_encode_path(path)),

@@ -38,7 +38,8 @@ pub(super) struct RouteContext<'a> {
 impl RouteContext<'_> {
     /// Whether the route names the database in place of the URL.
     pub fn database_of_route(&self) -> bool {
-        self.route.is_some_and(|route| matches!(route.action, RouteAction::Database(_)))
+        self.route
+            .is_some_and(|route| matches!(route.action, RouteAction::Database(_) | RouteAction::SiteRule(_)))
     }
 
     /// Whether the route lets a server have the request.

@@ -22,7 +22,7 @@ use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{
     ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, SiteName, Transition, load,
 };
-use crate::domain::rules::AccessEffect;
+use crate::domain::rules::{AccessEffect, SiteRules};
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
 use crate::telemetry::statistics::request_counter::RequestCounter;
@@ -67,6 +67,8 @@ pub struct ViewInputs {
     /// Addresses of the host names that resolve.
     pub addresses: HashMap<HostPort, SocketAddr>,
     pub directory: Arc<LoadedDirectory>,
+    /// As they were last read; empty unless `site_rules` says that they are read.
+    pub site_rules: Arc<SiteRules>,
 }
 
 /// Cached responses have the fields that these settings give them, and the content that the routes lead to. After a change
@@ -153,6 +155,7 @@ impl Cluster {
                 Arc::clone(&view_inputs.directory),
                 Arc::clone(&persistent_state.freshness),
                 DirectoryMarks::of(&settings.directory),
+                &view_inputs.site_rules,
             )),
             servers_changed: Notify::new(),
             view_inputs: Mutex::new(view_inputs),
@@ -236,6 +239,25 @@ impl Cluster {
         self.rebuild_view(&PreflightProbes::default());
     }
 
+    /// Takes new rules of the site by one swap of the view. Returns false if they are those in use.
+    pub(crate) fn set_site_rules(&self, rules: SiteRules) -> bool {
+        {
+            let mut view_inputs = self.view_inputs.lock();
+            if *view_inputs.site_rules == rules {
+                return false;
+            }
+            view_inputs.site_rules = Arc::new(rules);
+        }
+        self.rebuild_view(&PreflightProbes::default());
+        true
+    }
+
+    /// The rules of the site, for the cluster that replaces this one.
+    #[must_use]
+    pub(crate) fn site_rules(&self) -> Arc<SiteRules> {
+        Arc::clone(&self.view_inputs.lock().site_rules)
+    }
+
     #[must_use]
     pub(crate) fn servers(&self) -> Vec<Server> {
         self.view_inputs.lock().servers.clone()
@@ -281,7 +303,8 @@ impl Cluster {
         self.persistent_state.servers.lock().retain(|name, _| stays(name));
         let freshness = Arc::clone(&self.persistent_state.freshness);
         let marks = DirectoryMarks::of(&self.settings.directory);
-        let view = ClusterView::new(entries, Arc::clone(&view_inputs.directory), freshness, marks);
+        let directory = Arc::clone(&view_inputs.directory);
+        let view = ClusterView::new(entries, directory, freshness, marks, &view_inputs.site_rules);
         self.view.store(Arc::new(view));
         transitions
     }

@@ -13,12 +13,14 @@ use smallvec::SmallVec;
 
 use super::directory::LoadedDirectory;
 use super::marks::DirectoryMarks;
+use super::site_routes::SiteRoutes;
 use crate::config::settings::Server;
 use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, SiteName};
 use crate::domain::directory::{DatabaseId, DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
 use crate::domain::freshness::{FreshnessTable, ReplicaFreshness};
 use crate::domain::rewrite::ServerNames;
+use crate::domain::rules::SiteRules;
 use crate::domain::select::{Candidate, CandidateFreshness, CandidateVerdict, OwnWrite, ServerId};
 
 /// A server as the proxy uses it.
@@ -201,6 +203,8 @@ pub struct ClusterView {
     pub directory: Arc<LoadedDirectory>,
     /// Whether a server is of another site than this ICM.
     pub(crate) has_other_sites: bool,
+    /// The rules of the site that lead somewhere, as routes.
+    pub(crate) site_routes: SiteRoutes,
     /// How replicas compare; `None` inside while nothing reads that.
     freshness: Arc<ArcSwapOption<FreshnessTable>>,
     /// How marks of the directory compare with those that servers report.
@@ -220,6 +224,7 @@ impl ClusterView {
         directory: Arc<LoadedDirectory>,
         freshness: Arc<ArcSwapOption<FreshnessTable>>,
         marks: DirectoryMarks,
+        site_rules: &SiteRules,
     ) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
@@ -246,6 +251,7 @@ impl ClusterView {
         Self {
             entries,
             names,
+            site_routes: SiteRoutes::new(site_rules, &directory),
             directory,
             has_other_sites,
             freshness,

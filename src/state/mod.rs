@@ -29,6 +29,7 @@ pub(crate) mod restrictions_file;
 pub(crate) mod retry_budget;
 mod server_list;
 pub(crate) mod site_crossing;
+pub(crate) mod site_routes;
 pub(crate) mod state_file;
 pub(crate) mod upgrade;
 
@@ -48,6 +49,7 @@ use crate::acme::AcmeState;
 use crate::config::Settings;
 use crate::config::settings::{Directory, FreshnessSource, Server, Servers};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
+use crate::domain::rules::SiteRules;
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
 use crate::telemetry::statistics::Statistics;
@@ -115,6 +117,7 @@ pub struct Balancer {
 struct InitialState {
     servers: Option<Vec<Server>>,
     directory: Option<Arc<LoadedDirectory>>,
+    site_rules: Arc<SiteRules>,
 }
 
 impl Balancer {
@@ -314,7 +317,7 @@ fn build_snapshot(
             settings,
             generated_affinity_key,
             persistent_state,
-            ViewInputs { servers, addresses, directory },
+            ViewInputs { servers, addresses, directory, site_rules: initial.site_rules },
             preflight.and_then(|preflight| preflight.for_cluster(&wanted.name)).unwrap_or(&no_probes),
         );
         changes.push((wanted.name.clone(), transitions));

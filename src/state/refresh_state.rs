@@ -52,6 +52,9 @@ pub(super) fn initial_state(wanted: &settings::ClusterSettings, before: Option<&
             Some(cluster) => Some(cluster.servers()),
             None => view.cache.as_deref().and_then(|path| cached_servers(&wanted.name, path)),
         };
+        if view.site_rules.is_some() {
+            initial.site_rules = before.map(Cluster::site_rules).unwrap_or_default();
+        }
     }
     initial.servers = initial.servers.or_else(|| before.map(Cluster::servers));
     if let Directory::Cldbdir(view) = &wanted.directory {

@@ -13,6 +13,7 @@ use super::{Balancer, resolve};
 use crate::config::settings::{self, NamesView};
 use crate::discovery::directory::server_cache;
 use crate::discovery::servers::{self, ServersHold, ServersReading};
+use crate::discovery::site_rules;
 use crate::domain::cluster::ServerName;
 use crate::util::clock::jitter;
 
@@ -24,6 +25,7 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
         match servers::read(&cluster.client, &view, name, &cluster.persistent_state.login_sessions).await {
             Ok(mut reading) => {
                 reading.warnings.extend(unknown_in_routes(&cluster.settings, &reading.servers));
+                reading.warnings.extend(read_site_rules(&balancer, &cluster, &view).await);
                 let before = std::mem::replace(
                     &mut *cluster.persistent_state.server_list_warnings.lock(),
                     reading.warnings.clone(),
@@ -49,6 +51,21 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
             view.refresh
         };
         tokio::time::sleep(jitter(pause)).await;
+    }
+}
+
+/// Reads the rules of the site, if they are wanted. Returns the warning about a failure, after which the last ones stay.
+async fn read_site_rules(balancer: &Balancer, cluster: &Cluster, view: &NamesView) -> Option<String> {
+    let rules = view.site_rules.as_ref()?;
+    match site_rules::read(&cluster.client, view, rules, &cluster.persistent_state.login_sessions).await {
+        Ok(rules) => {
+            if cluster.set_site_rules(rules) {
+                let text = format!("site rules: {}", cluster.view.load().site_routes);
+                balancer.events.record(log::Level::Info, "members", Some(&cluster.settings.name), text);
+            }
+            None
+        }
+        Err(failure) => Some(format!("{failure}; the last rules stay in use")),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Scenario {
     /// Servers in the names view that belong to no cluster.
     #[serde(default)]
     pub outsiders: Vec<String>,
+    /// The rows of the view over Web Site Rule documents. The servers do not apply them.
+    #[serde(default)]
+    pub site_rules: Vec<WebRule>,
     #[serde(default)]
     pub databases: Vec<Database>,
     /// Additional databases, for large directories.
@@ -114,6 +117,19 @@ impl Port {
             Port::Switch(false) => None,
         }
     }
+}
+
+/// A Web Site Rule document, with the hosts of its Web Site document.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebRule {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub incoming: String,
+    #[serde(default)]
+    pub replacement: String,
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// One database, which has one replica ID.

@@ -165,6 +165,8 @@ impl Default for Settings {
 pub struct DirectoryTraps {
     /// `($Pathname)` and `($ReplicaID)` answer 404.
     pub hidden_view_404: bool,
+    /// The view over Web Site Rule documents answers 404.
+    pub site_rules_404: bool,
     /// JSON contains `\<`, `\>` and `\!`, which a strict parser rejects.
     pub invalid_escapes: bool,
     /// Titles end in an emoji, which is two references to surrogates in XML.
@@ -197,6 +199,7 @@ impl Default for DirectoryTraps {
     fn default() -> Self {
         DirectoryTraps {
             hidden_view_404: false,
+            site_rules_404: false,
             invalid_escapes: false,
             surrogates: false,
             duplicates: false,

@@ -41,6 +41,7 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request, da
         "names.nsf" if matches!(view.as_str(), "icm servers" | "($users)") => {
             Some((servers(cluster, traps), false))
         }
+        "names.nsf" if view == "icm web rules" && !traps.site_rules_404 => Some((site_rules(cluster), false)),
         _ => None,
     };
     let Some((documents, categorised)) = documents else {
@@ -190,6 +191,22 @@ fn servers(cluster: &Cluster, traps: &DirectoryTraps) -> Vec<Document> {
         }
     }
     documents
+}
+
+/// The Web Site Rule documents in the columns of the view "ICM Web Rules".
+fn site_rules(cluster: &Cluster) -> Vec<Document> {
+    let rules = cluster.scenario.site_rules.iter().zip(0x300..);
+    let document = |(rule, number): (&crate::scenario::WebRule, u32)| {
+        let hosts: Vec<&str> = rule.hosts.iter().map(String::as_str).collect();
+        let cells = vec![
+            Cell::text(0, "RuleType", &rule.kind),
+            Cell::text(1, "Incoming", &rule.incoming),
+            Cell::text(2, "Replacement", &rule.replacement),
+            Cell::list(3, "Hosts", &hosts),
+        ];
+        Document { number, cells }
+    };
+    rules.map(document).collect()
 }
 
 fn entry(document: Document, position: String, siblings: usize) -> Entry {

@@ -134,6 +134,7 @@ mod routing {
     mod redirect;
     mod request_targets;
     mod routes;
+    mod site_rules;
     mod static_files;
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::headers::HeaderRules;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::ReplicaId;
-use crate::domain::rules::{RedirectTarget, RequestMatch};
+use crate::domain::rules::{RedirectTarget, RequestMatch, SiteRule};
 
 /// A rule of `routes`; the first whose condition holds decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,8 @@ pub enum RouteAction {
     Directory,
     /// As if the URL named this database.
     Database(RouteDatabase),
+    /// As if the URL came that Domino makes of it by a Web Site Rule document. Not a key: such routes are read.
+    SiteRule(Arc<SiteRule>),
     /// A pool of the cluster serves it, by its position among the pools.
     Pool(usize),
     /// The companion of a server is asked where the mail file of the user is, and the browser is led there.
@@ -61,6 +63,7 @@ impl RouteAction {
         match self {
             Self::Directory => "directory",
             Self::Database(_) => "database",
+            Self::SiteRule(_) => "site_rule",
             Self::Pool(_) => "pool",
             Self::HomeMail(_) => "home_mail",
             Self::Redirect(_) => "redirect",

@@ -131,6 +131,29 @@ pub struct NamesView {
     pub refresh: Duration,
     /// Where the last good reading is kept for the next start.
     pub cache: Option<PathBuf>,
+    /// The view over the Web Site Rule documents, if they are to be read.
+    pub site_rules: Option<SiteRulesView>,
+}
+
+/// `site_rules`: a view in the same database as the Server documents, read together with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRulesView {
+    /// The name of the view, usually `ICM Web Rules`.
+    pub view: String,
+    /// Which column holds which part of a rule.
+    pub columns: SiteRuleColumns,
+}
+
+/// Columns of the view of Web Site Rule documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SiteRuleColumns {
+    /// `Substitution`, `Redirection`, or another type.
+    pub kind: Column,
+    pub incoming: Column,
+    pub replacement: Column,
+    /// The host names of the Web Site document; without any, the rule is for all hosts.
+    pub host: Column,
 }
 
 /// A column of a view.

@@ -44,7 +44,42 @@ fn a_wrong_rule_is_shown_with_its_place_and_what_to_write() {
         "clusters[0].access[0].deny.database",
         "the list is empty",
     );
+    let both = "access: [{ name: a, deny: { path: /b } }, { name: a, deny: { path: /c } }]";
+    wrong(both, 55, "clusters[0].access[1].name", "`a` is also the name of clusters[0].access[0]");
+    let twice = "access: [domino_baseline, domino_baseline]";
+    wrong(twice, 31, "clusters[0].access[1]", "already clusters[0].access[0]");
     wrong("access: [{ denied: all }]", 16, "clusters[0].access[0].denied", "did you mean");
+}
+
+#[test]
+fn a_condition_without_a_value_is_an_error_and_not_every_request() {
+    wrong("access: [{ allow: { client: } }]", 25, "clusters[0].access[0].allow.client", "has no value");
+    wrong(
+        "access: [{ allow: { client: ~, path: /a } }]",
+        25,
+        "clusters[0].access[0].allow.client",
+        "remove the key",
+    );
+    wrong(
+        "access: [{ allow: { header: {} } }]",
+        33,
+        "clusters[0].access[0].allow.header",
+        "the map is empty",
+    );
+    wrong("access: [{ deny: { query: {} } }]", 31, "clusters[0].access[0].deny.query", "the map is empty");
+}
+
+#[test]
+fn a_rule_that_any_client_can_meet_has_a_warning() {
+    let warnings = |rule: &str| load(&cluster(&format!("    access: [{rule}]\n"))).unwrap().warnings;
+    let open = warnings("{ allow: { header: { X-Team: Sales } } }");
+    assert!(open.len() == 1 && open[0].to_string().contains("keeps nobody out"), "{open:?}");
+    for rule in [
+        "{ allow: { header: { X-Team: Sales }, client: 10.0.0.0/8 } }",
+        "{ deny: { header: { X-Bot: '*' } } }",
+    ] {
+        assert_eq!(warnings(rule), [], "{rule}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod ignored_keys;
 mod places;
 mod pools;
 mod routes;
+mod site_rules;
 mod sites_and_headers;
 mod support;
 mod tls;

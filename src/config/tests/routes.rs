@@ -153,6 +153,32 @@ fn each_key_of_an_action_has_an_error_for_its_wrong_form() {
 }
 
 #[test]
+fn a_key_without_a_value_is_an_error_and_not_every_request() {
+    wrong("{ ^match: , deny: true }", "[0].match", &["has no condition", "`all`"]);
+    wrong("{ match: { ^path: }, deny: true }", "[0].match.path", &["has no value"]);
+    wrong("{ match: { header: ^{} }, deny: true }", "[0].match.header", &["the map is empty"]);
+    wrong("{ match: { host: ^[] }, deny: true }", "[0].match.host", &["the list is empty"]);
+    for key in ["redirect", "database", "servers", "body_timeout"] {
+        wrong(&format!("{{ match: all, ^{key}: }}"), &format!("[0].{key}"), &["has no value"]);
+    }
+}
+
+#[test]
+fn a_host_that_the_cluster_does_not_serve_has_a_warning() {
+    let warnings = |host: &str| {
+        let text = cluster(&format!("    routes: [{{ match: {{ host: {host} }}, deny: true }}]\n"));
+        let names =
+            "directory: { source: cldbdir }\n    hostnames: [www.acme.example, '*.apps.acme.example']";
+        load(&text.replace("directory: { source: cldbdir }", names)).unwrap().warnings
+    };
+    let other = warnings("[www.acme.example, WWW.other.example]");
+    assert!(other.len() == 1 && other[0].to_string().contains("`www.other.example` is not in `hostnames`"));
+    for host in ["WWW.acme.example", "a.apps.acme.example", "'*.example'"] {
+        assert_eq!(warnings(host), [], "{host}");
+    }
+}
+
+#[test]
 fn a_folder_with_a_file_that_must_stay_secret_is_refused() {
     let text = cluster("    routes: [{ match: all, files: /etc/icm/files }]\n");
     let admin = format!("admin: {{ token_file: /etc/icm/files/token }}\n{text}");

@@ -37,6 +37,7 @@ fn settings(from: &[&TestServer]) -> NamesView {
         auth: Auth::None,
         refresh: Duration::from_secs(60),
         cache: None,
+        site_rules: None,
     }
 }
 

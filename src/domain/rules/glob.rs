@@ -1,6 +1,8 @@
 //! Patterns with `*` for any run of bytes, compared without regard to case. They are apart from what they are compared with:
 //! paths, hosts, arguments and fields all use them.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 /// A pattern: literal text, and `*` for any run of bytes, also an empty one.
@@ -33,6 +35,32 @@ impl Glob {
             .checked_sub(last.len())
             .and_then(|at| text.get(at..))
             .is_some_and(|end| end.eq_ignore_ascii_case(last))
+    }
+
+    /// What each star stands for in a text that matches, found from the left as in [`Glob::matches`].
+    #[must_use]
+    pub fn captures(&self, text: &[u8]) -> Option<SmallVec<[Range<usize>; 2]>> {
+        let (first, rest) = self.parts.split_first()?;
+        let after = strip_prefix(text, first)?;
+        let mut captured = SmallVec::new();
+        let Some((last, middle)) = rest.split_last() else { return after.is_empty().then_some(captured) };
+        let mut at = first.len();
+        for part in middle {
+            let is_here =
+                |from: &usize| text.get(*from..).and_then(|rest| strip_prefix(rest, part)).is_some();
+            let start = (at..=text.len()).find(is_here)?;
+            captured.push(at..start);
+            at = start + part.len();
+        }
+        let end = text.len().checked_sub(last.len()).filter(|end| *end >= at)?;
+        captured.push(at..end);
+        text.get(end..)?.eq_ignore_ascii_case(last).then_some(captured)
+    }
+
+    /// How many stars the pattern has.
+    #[must_use]
+    pub fn stars(&self) -> usize {
+        self.parts.len().saturating_sub(1)
     }
 
     /// The segments before the first one with a star: every path that matches is this one, or below it.
@@ -100,6 +128,21 @@ mod tests {
         #[test]
         fn the_search_agrees_with_the_definition(pattern in "[aB*]{0,6}", text in "[Ab]{0,8}") {
             prop_assert_eq!(matches(&pattern, &text), naive(pattern.as_bytes(), text.as_bytes()));
+        }
+
+        #[test]
+        fn what_the_stars_stand_for_makes_the_text_again(pattern in "[aB*]{0,6}", text in "[Ab]{0,8}") {
+            let captured = Glob::new(pattern.as_bytes()).captures(text.as_bytes());
+            prop_assert_eq!(captured.is_some(), matches(&pattern, &text));
+            if let Some(captured) = captured {
+                prop_assert_eq!(captured.len(), pattern.matches('*').count());
+                let mut parts = captured.iter();
+                let again: String = pattern
+                    .chars()
+                    .map(|c| if c == '*' { text.get(parts.next().unwrap().clone()).unwrap().to_owned() } else { c.to_string() })
+                    .collect();
+                prop_assert!(again.eq_ignore_ascii_case(&text), "{} of {}", again, text);
+            }
         }
 
         #[test]

@@ -8,6 +8,7 @@ mod opened_databases;
 mod redirect_target;
 mod request_match;
 mod request_path;
+mod site_rule;
 
 pub use access::{AccessDecision, AccessEffect, AccessRule, AccessRules, AccessTest};
 pub use baseline::BaselineReason;
@@ -16,3 +17,4 @@ pub use opened_databases::{DatabaseNames, OpenedDatabases, is_odd_replica_id};
 pub use redirect_target::{RedirectTarget, RedirectTargetError, local_url};
 pub use request_match::{RequestFacts, RequestFields, RequestMatch, UrlReading};
 pub use request_path::{after_segments, file_path};
+pub use site_rule::{SiteRule, SiteRuleError, SiteRuleKind, SiteRules};

@@ -171,17 +171,11 @@ impl RequestMatch {
     }
 
     fn covers_paths_of(&self, later: &Self) -> bool {
-        if self.paths.is_empty() && self.prefixes.is_empty() {
-            return true;
-        }
-        let has_prefix_of = |path: &[u8]| self.prefixes.iter().any(|prefix| is_below(prefix, path));
-        let names_paths = !later.paths.is_empty() || !later.prefixes.is_empty();
-        names_paths
-            && later.prefixes.iter().all(|prefix| has_prefix_of(prefix))
-            && later
-                .paths
-                .iter()
-                .all(|glob| self.paths.contains(glob) || has_prefix_of(glob.whole_segments()))
+        let below = |path: &[u8]| self.prefixes.iter().any(|prefix| is_below(prefix, path));
+        let all_below = self.prefixes.is_empty()
+            || some_and_all(&later.prefixes, |prefix| below(prefix))
+            || some_and_all(&later.paths, |glob| below(glob.whole_segments()));
+        all_below && (self.paths.is_empty() || some_and_all(&later.paths, |glob| self.paths.contains(glob)))
     }
 
     fn matches_path(&self, facts: &RequestFacts<'_>) -> bool {
@@ -189,8 +183,8 @@ impl RequestMatch {
             return true;
         }
         let is_meant = |path: &[u8]| {
-            self.prefixes.iter().any(|prefix| is_below(prefix, path))
-                || self.paths.iter().any(|glob| glob.matches(path))
+            any_or_empty(&self.prefixes, |prefix| is_below(prefix, path))
+                && any_or_empty(&self.paths, |glob| glob.matches(path))
         };
         if facts.reading == UrlReading::Written || !facts.path.contains(&b'+') {
             return is_meant(facts.path);
@@ -254,6 +248,10 @@ fn command_name<'t>(target: &'t Target<'_>) -> &'t [u8] {
 
 fn any_or_empty<T>(values: &[T], test: impl FnMut(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(test)
+}
+
+fn some_and_all<T>(values: &[T], test: impl FnMut(&T) -> bool) -> bool {
+    !values.is_empty() && values.iter().all(test)
 }
 
 #[cfg(test)]
@@ -330,9 +328,13 @@ mod tests {
             assert!(earlier.covers(later), "{earlier:?} {later:?}");
         }
         let wide = of(|m| m.add_path("/api*"));
-        for (earlier, later) in
-            [(&api, &all), (&api_v1, &api), (&files, &api), (&posts, &api), (&api, &wide), (&exact, &api)]
-        {
+        let both = of(|m| {
+            m.add_path_prefix("/api");
+            m.add_path("*.css");
+        });
+        assert!(api.covers(&both) && both.covers(&both));
+        let others = [(&files, &api), (&posts, &api), (&api, &wide), (&exact, &api), (&both, &api)];
+        for (earlier, later) in [(&api, &all), (&api_v1, &api)].into_iter().chain(others) {
             assert!(!earlier.covers(later), "{earlier:?} {later:?}");
         }
     }
@@ -363,6 +365,14 @@ mod tests {
         assert!(!matches(&condition, "/names.nsf/x?OpenView&Count=6"));
         condition.add_method("POST");
         assert!(!matches(&condition, "/names.nsf/x?OpenView&Count=50"));
+        let styles = of(|m| {
+            m.add_path_prefix("/static");
+            m.add_path("*.css");
+        });
+        assert!(
+            matches(&styles, "/static/a.css") && matches_as(UrlReading::Certain, &styles, "/static/a+b.css")
+        );
+        assert!(!matches(&styles, "/static/a.nsf") && !matches(&styles, "/names.nsf/a.css"));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl fmt::Display for SelectionReason {
             Self::Session => "the user has a session there",
             Self::OwnWrite => "it took the user's own last write",
             Self::Lightest => "lightest workload",
-            Self::OtherSite => "of another site, because none of this site may serve",
+            Self::OtherSite => "of another site, because no server of this site takes it",
             Self::SetAside => "set aside, but no other server is left",
             Self::LastResort => "every holder is UNREACHABLE, tried as the last resort",
         })

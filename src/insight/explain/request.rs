@@ -93,7 +93,7 @@ impl ExplainRequest {
 
     /// Notes what depends on the client's address. Only routes use it to find a server.
     pub(super) fn add_client_notes(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
-        let Some(client) = self.client else { return };
+        let Some(client) = self.client.map(|address| address.to_canonical()) else { return };
         let listeners = &snapshot.settings.listeners;
         let trusting_listeners =
             listeners.iter().filter(|l| l.trusted_proxies.iter().any(|net| net.contains(&client)));

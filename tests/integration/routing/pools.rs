@@ -172,6 +172,9 @@ fn every_view_of_the_balancer_shows_a_pool_as_what_it_is() {
     while browser.server_of("/api/v1") != "Web1/Acme" {
         browser = Browser::new(icm.address);
     }
+    let cookie = &browser.cookies["ICM-drapi"];
+    let explained = icm.admin(&format!("/explain?url=/api/v1&cookie=ICM-drapi%3D{cookie}")).json();
+    assert_eq!(explained["why"], "the user's server", "{explained}");
     let restricted = icm_cli(&["restrict", "Web1", "--yes", "--no-wait", "-c", file]);
     assert!(restricted.out.contains("AcmeWeb/drapi"), "{restricted:?}");
     for _ in 0..20 {

@@ -260,7 +260,8 @@ fn routes_that_answer(page: &Path) -> String {
           {{ name: closed, match: {{ path_prefix: /closed }}, deny: true, headers: {{ set: {{ X-Closed: shut }} }} }},
           {{ match: {{ path: /only-get, method: [PUT, DELETE] }}, deny: true }},
           {{ match: {{ path: /team, header: {{ x-team: 'sales*' }} }}, redirect: /sales.nsf }},
-          {{ match: {{ path: /team, header: {{ If-None-Match: '*x-1*' }} }}, deny: true }}]",
+          {{ match: {{ path: /team, header: {{ If-None-Match: '*x-1*' }} }}, deny: true }},
+          {{ match: {{ path: /own, client: 192.0.2.0/24 }}, redirect: /own.nsf }}]",
         page.display()
     )
 }
@@ -271,11 +272,13 @@ fn assert_routes_are_shown(icm: &Icm) {
     {
         let explained = explain(icm, url);
         assert_eq!((&explained["outcome"], &explained["status"]), (&json!(outcome), &json!(status)), "{url}");
-        assert!(explained["route"].is_string(), "{explained}");
+        assert!(explained["route"].is_string() && explained["cluster"] == "AcmeWeb", "{explained}");
     }
     let conf = icm.file.to_str().unwrap();
     let team = icm_cli(&["explain", "-c", conf, "--header", "X-Team: Sales", "/team"]);
     assert!(team.code == 0 && team.out.contains("answer    redirect (302)"), "{} {}", team.out, team.err);
+    let own = icm_cli(&["explain", "-c", conf, "--client", "::ffff:192.0.2.5", "/own"]);
+    assert!(own.code == 0 && own.out.contains("answer    redirect (302)"), "{} {}", own.out, own.err);
     let line = "icm_route_requests_total{cluster=\"AcmeWeb\",route=\"closed\"} 1";
     // Counted a moment after the answer.
     let is_counted = || icm.admin("/metrics").text().lines().any(|l| l == line);

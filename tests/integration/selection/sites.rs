@@ -140,7 +140,7 @@ fn each_site_serves_its_own_users_until_it_is_lost_and_again_when_it_is_back() {
     let explanation = here.explain(ALL);
     let crossing = "crosses from site Vienna to site Graz: no server of site Vienna takes it";
     assert!(notes(&explanation).contains(crossing), "{explanation:#}");
-    assert_eq!(explanation["why"], "of another site, because none of this site may serve");
+    assert_eq!(explanation["why"], "of another site, because no server of this site takes it");
     assert!(eventually(MAX_WAIT, || site(&here)["crossing_since"].is_u64()), "{:#}", here.status());
     assert_eq!(events(&here), ["new users go to site Graz: no server of site Vienna takes them"]);
     serves(&there, ALL, GRAZ);
