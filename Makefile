@@ -15,7 +15,7 @@ BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::co
                routing::routes selection::freshness
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance live fresh scale wrk faults dist fmt
+.PHONY: help run test check bench balance live fresh scale wrk faults dist static image fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,14 @@ faults: ## Kill and freeze servers under load, behind icm, nginx and HAProxy; se
 dist: ## Build icm for distribution, optimised for a load that it was trained with: target/dist/icm
 	$(TOOLS) build wrk dist
 	@benches/dist/build.sh
+
+static: ## Build an icm that needs no library of the system, and pack it: target/packages/*-linux-musl.tar.gz
+	$(TOOLS) build static
+	@conf/container/static.sh archive
+
+image: ## Build the container images of icm and of Acme from static executables: target/packages/*-image.tar
+	$(TOOLS) build static image
+	@conf/container/build.sh
 
 fmt: ## Format the sources
 	$(CARGO) fmt

@@ -35,6 +35,18 @@ for job; do
         want caddy caddy "certificates are ordered from its ACME server"
         # Debian installs it in a folder that is only in root's PATH.
         has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
+        # Before Podman, which would bring another runtime.
+        want runc runc "the container image is tested"
+        want podman podman "the container image is tested"
+        want pip3 python3-pip "the manifests for Kubernetes are checked with tools that are Python packages"
+        ;;
+    static)
+        need musl-gcc musl-tools "compiles the C code for static executables"
+        ;;
+    image)
+        has podman || has docker || need buildah buildah "builds the container images"
+        [ -s /etc/ssl/certs/ca-certificates.crt ] ||
+            missing required ca-certificates ca-certificates "the certificates of public authorities are part of the image"
         ;;
     wrk)
         need wrk wrk "makes the load"

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Builds the container images of icm and acme from finished executables (`make image`):
 #
-#   conf/container/build.sh ICM ACME [FOLDER]
+#   ICM=FILE ACME=FILE conf/container/build.sh
 #
-# writes FOLDER/domino-icm-VERSION-image.tar and FOLDER/domino-icm-acme-VERSION-image.tar (FOLDER: target/packages), which
-# `docker load` and `podman load` read. Static executables make the smallest images. For a dynamic one the libraries that it
-# needs are copied from this machine; the tests build their images like this.
+# writes domino-icm-VERSION-image.tar and domino-icm-acme-VERSION-image.tar, which `docker load` and `podman load` read. Static
+# executables make the smallest images. For a dynamic one the libraries that it needs are copied from this machine; the tests
+# build their images like this.
 #
+# ICM, ACME  executables; absent: static release builds (static.sh)
+# OUT        folder for the archives (target/packages)
 # BUILDER    podman, buildah or docker with its options; by default the first of these that is there
 # REPOSITORY names of the images: REPOSITORY:VERSION and REPOSITORY-acme:VERSION (localhost/domino-icm, which is never pulled)
 # CONTEXT    folder for the prepared context (target/image)
@@ -15,10 +17,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 die() { echo "image: $*" >&2; exit 1; }
-[ $# -ge 2 ] || die "usage: $0 ICM ACME [FOLDER]"
-icm=$1 acme=$2
 target=${CARGO_TARGET_DIR:-target}
-folder=${3:-$target/packages}
+folder=${OUT:-$target/packages}
 context=${CONTEXT:-$target/image}
 repository=${REPOSITORY:-localhost/domino-icm}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -26,6 +26,11 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 authorities=/etc/ssl/certs/ca-certificates.crt
 
+if [ -z "${ICM:-}" ] || [ -z "${ACME:-}" ]; then
+    conf/container/static.sh icm acme
+    : "${ICM:=$target/x86_64-unknown-linux-musl/release/icm}" "${ACME:=$target/x86_64-unknown-linux-musl/release/acme}"
+fi
+icm=$ICM acme=$ACME
 for file in "$icm" "$acme"; do [ -x "$file" ] || die "$file is not an executable"; done
 [ -s "$authorities" ] || die "$authorities is missing: install the package ca-certificates"
 if [ -n "${BUILDER:-}" ]; then

@@ -116,6 +116,11 @@ mod monitoring {
     mod metrics;
 }
 
+mod packages {
+    mod container;
+    mod kubernetes;
+}
+
 mod process {
     mod lifecycle;
     mod reload;
