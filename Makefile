@@ -7,6 +7,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 # Checks that the programs of a target are installed.
 TOOLS       := @conf/tools.sh
+# Beside the artefacts, for all of them, in whatever order they are built.
+CHECKSUMS   := @cd "$${CARGO_TARGET_DIR:-target}/packages" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | \
+               LC_ALL=C sort | xargs -r -d '\n' sha256sum >SHA256SUMS
 # Without AWS-LC and mimalloc, whose C code takes long to compile. `make check` tests with them.
 QUICK       := --no-default-features --features acme
 # The subjects whose tests run a second time without the fast path.
@@ -81,10 +84,12 @@ dist: ## Build icm for distribution, optimised for a load that it was trained wi
 static: ## Build an icm that needs no library of the system, and pack it: target/packages/*-linux-musl.tar.gz
 	$(TOOLS) build static
 	@conf/container/static.sh archive
+	$(CHECKSUMS)
 
 image: ## Build the container images of icm and of Acme from static executables: target/packages/*-image.tar
 	$(TOOLS) build static image
 	@conf/container/build.sh
+	$(CHECKSUMS)
 
 fmt: ## Format the sources
 	$(CARGO) fmt

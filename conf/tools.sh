@@ -35,8 +35,8 @@ for job; do
         want caddy caddy "certificates are ordered from its ACME server"
         # Debian installs it in a folder that is only in root's PATH.
         has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
-        # Before Podman, which would bring another runtime.
-        want runc runc "the container image is tested"
+        # Before Podman, which would bring another runtime. It is in a folder that is only in root's PATH, too.
+        has /usr/sbin/runc || want runc runc "the container image is tested"
         want podman podman "the container image is tested"
         want pip3 python3-pip "the manifests for Kubernetes are checked with tools that are Python packages"
         ;;

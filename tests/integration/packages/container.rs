@@ -39,7 +39,7 @@ impl Podman {
             format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
         let engine = format!(
             "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"
-tmp_dir = \"{at}/tmp\"\nvolume_path = \"{at}/volumes\"\n"
+tmp_dir = \"{at}/tmp\"\nvolume_path = \"{at}/volumes\"\n[network]\nnetwork_config_dir = \"{at}/networks\"\n"
         );
         std::fs::write(dir.path().join("storage.conf"), storage).unwrap();
         std::fs::write(dir.path().join("containers.conf"), engine).unwrap();
