@@ -47,6 +47,13 @@ pub struct CheckArgs {
     json: bool,
 }
 
+impl CheckArgs {
+    /// `--probe` of this file, for people.
+    pub(super) fn probing(conf: PathBuf) -> Self {
+        Self { conf, probe: true, running: false, json: false }
+    }
+}
+
 struct ProbeFinding {
     is_ok: bool,
     subject: String,
