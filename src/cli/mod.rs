@@ -14,10 +14,13 @@ mod completion;
 mod explain;
 mod init;
 mod maintain;
+mod password;
+mod readings;
 mod replica_checks;
 mod restrict;
 mod show;
 mod simulate;
+mod sso;
 mod upgrade;
 
 pub use output::print_error;

@@ -2,16 +2,12 @@
 //! an error, so that a script never waits for an answer.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use super::InitArgs;
 use super::error::InitError;
+use crate::cli::password::{self, PasswordError};
 use crate::config::settings::Secret;
-
-/// A longer password file is another file.
-const MAX_PASSWORD_FILE_BYTES: u64 = 64 << 10;
 
 /// The server to read, as the administrator wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +94,10 @@ pub(super) fn account(arguments: &InitArgs) -> Result<Option<Account>, InitError
     if user.is_empty() {
         return Ok(None);
     }
+    let typed = |error: PasswordError| InitError::Usage(error.to_string());
     let (password, file) = match &arguments.password_file {
-        Some(file) => (read_password(file)?, Some(file.clone())),
-        None if may_ask(arguments) => (ask_password(&user)?, None),
+        Some(file) => (password::read(file).map_err(typed)?, Some(file.clone())),
+        None if may_ask(arguments) => (password::ask(&user).map_err(typed)?, None),
         None => return Err(missing("--password-file FILE")),
     };
     Ok(Some(Account { user, password, file }))
@@ -129,41 +126,6 @@ fn ask(question: &str) -> Result<String, InitError> {
         return Err(InitError::Usage("no answer was given".to_owned()));
     }
     Ok(line.trim().to_owned())
-}
-
-fn ask_password(user: &str) -> Result<Secret, InitError> {
-    let typed = rpassword::prompt_password(format!("Password of {user}: "))
-        .map_err(|error| InitError::Usage(format!("no password could be read: {error}")))?;
-    password(typed.into_bytes(), "the password")
-}
-
-/// Reads the only line of the file, by the rules for `password_file` in a configuration.
-pub(super) fn read_password(file: &Path) -> Result<Secret, InitError> {
-    let shown = file.display();
-    let failed =
-        |error: std::io::Error| InitError::Usage(format!("--password-file: cannot read {shown}: {error}"));
-    let metadata = std::fs::metadata(file).map_err(failed)?;
-    if !metadata.is_file() || metadata.len() > MAX_PASSWORD_FILE_BYTES {
-        return Err(InitError::Usage(format!("--password-file: {shown} is not a file with one line")));
-    }
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(InitError::Usage(format!(
-            "--password-file: others may read {shown}; run `chmod o-rwx {shown}`"
-        )));
-    }
-    let bytes = std::fs::read(file).map_err(failed)?;
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    password(line.strip_suffix(b"\r").unwrap_or(line).to_vec(), &format!("--password-file: {shown}"))
-}
-
-fn password(bytes: Vec<u8>, what: &str) -> Result<Secret, InitError> {
-    if bytes.is_empty() {
-        return Err(InitError::Usage(format!("{what} is empty")));
-    }
-    if bytes.iter().any(u8::is_ascii_control) {
-        return Err(InitError::Usage(format!("{what} has more than one line, or a control character")));
-    }
-    Ok(Secret(Arc::from(bytes)))
 }
 
 #[cfg(test)]
