@@ -5,3 +5,4 @@ pub(crate) mod audit;
 pub mod explain;
 pub mod exposure;
 pub(crate) mod simulate;
+pub(crate) mod sso;

@@ -37,8 +37,10 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod init;
     mod maintain;
     mod restrict;
+    mod sso;
 }
 
 mod docs {
