@@ -5,6 +5,7 @@ mod acme;
 pub mod authorization;
 mod cache;
 pub mod databases;
+mod history;
 pub mod login;
 pub mod metrics;
 pub mod page;

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::authorization::{self, Access};
 use super::reply::{AdminReply, TEXT};
 use super::token_failures::TokenFailures;
-use super::{AdminRequest, acme, cache, databases, login, page, queries, restrict, status};
+use super::{AdminRequest, acme, cache, databases, history, login, page, queries, restrict, status};
 use crate::admin::metrics;
 use crate::follow;
 use crate::insight::explain::{ExplainRequest, explain};
@@ -92,6 +92,7 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/audit", Access::Read, queries::audit_report).blocking(),
     get("/simulate", Access::Read, queries::simulation).blocking(),
     get("/events", Access::Read, queries::events),
+    get("/history", Access::Read, history::handle),
     get("/statistics", Access::Read, queries::statistics),
     get("/servers/{name}/drain", Access::Read, queries::drain_progress).blocking(),
     get("/metrics", Access::Read, metrics_text),

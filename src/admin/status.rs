@@ -118,7 +118,7 @@ fn acme(balancer: &Balancer) -> Value {
 fn cluster(cluster: &Cluster) -> Value {
     let settings = &cluster.settings;
     let view = cluster.view.load();
-    let answered = |entry: &UpstreamServer| entry.server.counters.answered.load(Relaxed);
+    let answered = |entry: &UpstreamServer| entry.server.counters.answered();
     let total_answered: u64 = view.entries.iter().map(answered).sum();
     let servers: Vec<Value> =
         view.entries.iter().map(|entry| server(cluster, entry, total_answered)).collect();

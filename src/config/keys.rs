@@ -115,7 +115,8 @@ pub(super) const PER_CLIENT: Section = Section::new(
 );
 pub(super) const LOGIN_LIMITS: Section =
     Section::new("limits.logins", &["per_address", "per_user", "window"]);
-pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
+pub(super) const ADMIN: Section =
+    Section::new("admin", &["address", "token_file", "tls", "history_interval"]);
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
 pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);

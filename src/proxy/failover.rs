@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::attempt::AttemptFailure;
+use super::attempt::{AttemptFailure, FailedAttempt};
 use super::ctx::Ctx;
 use super::routed::{LastWrite, Routed};
 use super::{own_write, user_affinity};
@@ -106,12 +106,15 @@ pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
 
 /// After a failed connect: nothing was sent, so any request may go to the next server.
 pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
-    let Some(server) = ctx.end_attempt() else { return false };
-    ctx.failover.tried.push(server);
-    ctx.failover.failures.push((server, AttemptFailure::Connect));
+    let Some(failed) = ctx.attempt.as_ref().map(|attempt| attempt.failed(AttemptFailure::Connect)) else {
+        return false;
+    };
+    ctx.end_attempt();
+    ctx.failover.tried.push(failed.server);
+    ctx.failover.failures.push(failed);
     let again = choose_next(ctx);
     if again {
-        count_failover(ctx, AttemptFailure::Connect);
+        count_failover(ctx, failed);
     }
     again
 }
@@ -143,7 +146,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
     // A pooled connection may break because it is old, so the server gets the request once more on a new one.
     let stale_connection = reused
         && failure == AttemptFailure::Broken
-        && !ctx.failover.failures.iter().any(|(failed, _)| *failed == server);
+        && !ctx.failover.failures.iter().any(|failed| failed.server == server);
     let allowed = failure != AttemptFailure::Malformed
         && is_replayable(session, routed)
         && ctx.failover.attempts < failover.attempts
@@ -176,22 +179,24 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
         }
         return false;
     }
-    ctx.failover.failures.push((server, failure));
     ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
-    count_failover(ctx, failure);
-    if let Some(attempt) = &ctx.attempt {
-        attempt.in_flight.server().counters.failed_over.fetch_add(1, Relaxed);
+    if let Some(failed) = ctx.attempt.as_ref().map(|attempt| attempt.failed(failure)) {
+        ctx.failover.failures.push(failed);
+        count_failover(ctx, failed);
     }
     ctx.end_attempt();
     true
 }
 
-fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
+fn count_failover(ctx: &Ctx, failed: FailedAttempt) {
     if let Some(progress) = &ctx.in_progress {
         progress.statistics().this_thread().failovers.fetch_add(1, Relaxed);
     }
     if let Some(routed) = &ctx.routed {
-        routed.cluster.persistent_state.traffic.record_failover(failure.as_str());
+        routed.cluster.persistent_state.traffic.record_failover(failed.failure.as_str());
+        if let Some(entry) = routed.view.server(failed.server) {
+            entry.server.counters.failed_over.fetch_add(1, Relaxed);
+        }
     }
 }
 

@@ -76,9 +76,9 @@ pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
 fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<'a> {
     let mut attempts = LoggedAttempts::new();
     if let Some(routed) = &ctx.routed {
-        attempts.extend(ctx.failover.failures.iter().map(|(server, failure)| {
-            let name = routed.view.server(*server).map_or("", |entry| entry.config.name.abbreviated());
-            (name, Some(failure.as_str()))
+        attempts.extend(ctx.failover.failures.iter().map(|failed| {
+            let name = routed.view.server(failed.server).map_or("", |entry| entry.config.name.abbreviated());
+            (name, Some(failed.failure.as_str()))
         }));
     }
     attempts
@@ -86,7 +86,7 @@ fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<
     attempts
 }
 
-fn why(ctx: &Ctx) -> &'static str {
+pub(super) fn why(ctx: &Ctx) -> &'static str {
     if let Some(attempt) = &ctx.attempt {
         return attempt.why.as_str();
     }

@@ -16,6 +16,7 @@ mod counters;
 mod ctx;
 pub mod database_lookup;
 mod error_mapping;
+mod failed_request;
 pub mod failover;
 mod fast_path;
 mod header_edits;
@@ -399,6 +400,7 @@ impl ProxyHttp for Proxy {
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }
+        failed_request::note(session, e, ctx, total);
         ctx.end_attempt();
     }
 

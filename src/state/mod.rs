@@ -9,9 +9,11 @@ pub(crate) mod companion;
 pub(crate) mod directory;
 pub(crate) mod drain;
 pub(crate) mod events;
+pub(crate) mod failed_request;
 pub(crate) mod followed;
 mod freshness;
 pub(crate) mod head_passes;
+pub(crate) mod history;
 pub(crate) mod host_table;
 pub mod low_priority;
 pub(crate) mod marks;
@@ -52,6 +54,7 @@ use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerSt
 use crate::domain::rules::SiteRules;
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
+use crate::telemetry::history::History;
 use crate::telemetry::statistics::Statistics;
 use catch_up::kept::KeptCatchUp;
 use cluster::{Transitions, ViewInputs};
@@ -95,6 +98,8 @@ pub struct Balancer {
     generated_affinity_key: Vec<u8>,
     pub(crate) events: Events,
     pub(crate) statistics: Arc<Statistics>,
+    /// The samples of the status page's charts.
+    pub(crate) history: Mutex<History>,
     pub(crate) response_cache: ResponseCache,
     pub(crate) reload: Mutex<ReloadStatus>,
     /// The configuration taken over from another ICM, if this one follows it.
@@ -138,6 +143,7 @@ impl Balancer {
             generated_affinity_key,
             events: Events::default(),
             statistics: Arc::default(),
+            history: Mutex::default(),
             reload: Mutex::new(ReloadStatus {
                 success: true,
                 at_unix_ms: crate::util::clock::unix_ms(),

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::catch_up::CatchUpState;
+use super::failed_request::FailedRequest;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
 use super::site_crossing::SiteCrossing;
@@ -58,6 +59,8 @@ pub struct PersistentState {
     /// Why the Server documents cannot be read; empty after a success.
     pub(crate) server_list_error: Mutex<String>,
     pub(crate) server_list_warnings: Mutex<Vec<String>>,
+    /// The request that failed last; only failed requests take the lock.
+    pub(crate) last_failed: Mutex<Option<FailedRequest>>,
 }
 
 /// Restrictions by administrators. They are kept apart from the servers, so that a server that leaves the cluster and

@@ -371,6 +371,10 @@ fn listeners_and_admin_are_checked() {
     );
     wrong_on_top("admin: { address: 0.0.0.0:8098 }", 19, "admin.address", &["not loopback", "token_file"]);
     load(&top("admin: { address: 0.0.0.0:8098, token_file: /etc/icm/token }")).unwrap();
+    for wrong in ["50ms", "2m", "0"] {
+        let line = format!("admin: {{ history_interval: {wrong} }}");
+        wrong_on_top(&line, 28, "admin.history_interval", &[]);
+    }
     wrong_on_top("statpub: { token_file: /etc/icm/token }", 1, "statpub.address", &["is missing"]);
     wrong_on_top("pages_dir: /nowhere", 12, "pages_dir", &["no directory /nowhere"]);
 }
