@@ -4,4 +4,5 @@
 pub(crate) mod audit;
 pub mod explain;
 pub mod exposure;
+pub mod import;
 pub(crate) mod simulate;

@@ -1,6 +1,8 @@
 //! `icm init`: writes a first configuration from one server of a cluster. It contacts servers and writes files, whereas the
 //! other verbs need a configuration that exists already.
 
+mod from;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,11 +45,29 @@ pub struct InitArgs {
     /// Ask nothing: a missing flag is an error.
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Take over a configuration of nginx or HAProxy in place of asking a server.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["server", "user"])]
+    pub(super) from: Option<PathBuf>,
+    /// Program of the configuration; without it, its content tells.
+    #[arg(long, requires = "from")]
+    pub(super) format: Option<FromFormat>,
+    /// Print the list of all directives as JSON, for programs.
+    #[arg(long, requires = "from")]
+    pub(super) json: bool,
+}
+
+/// Programs whose configuration `--from` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FromFormat {
+    Nginx,
+    Haproxy,
 }
 
 /// # Errors
 /// On a failure at run time.
 pub fn run(arguments: &InitArgs) -> anyhow::Result<ExitCode> {
-    let _ = arguments;
+    if let Some(from) = &arguments.from {
+        return from::run(arguments, from);
+    }
     anyhow::bail!("not available yet")
 }
