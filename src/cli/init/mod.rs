@@ -6,6 +6,7 @@ mod answers;
 mod databases;
 mod error;
 mod findings;
+mod from;
 mod members;
 mod sources;
 mod target;
@@ -83,11 +84,30 @@ pub struct InitArgs {
     /// Ask nothing: a missing flag is an error.
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Take over a configuration of nginx or HAProxy in place of asking a server.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["server", "user"])]
+    pub(super) from: Option<PathBuf>,
+    /// Program of the configuration; without it, its content tells.
+    #[arg(long, requires = "from")]
+    pub(super) format: Option<FromFormat>,
+    /// Print the list of all directives as JSON, for programs.
+    #[arg(long, requires = "from")]
+    pub(super) json: bool,
+}
+
+/// Programs whose configuration `--from` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FromFormat {
+    Nginx,
+    Haproxy,
 }
 
 /// # Errors
 /// On a failure at run time that is no answer of the server, such as a full disk.
 pub fn run(arguments: &InitArgs) -> anyhow::Result<ExitCode> {
+    if let Some(from) = &arguments.from {
+        return from::run(arguments, from);
+    }
     let refused = |error: InitError| {
         eprintln!("icm: {error}");
         Ok(ExitCode::from(error.exit_code()))
