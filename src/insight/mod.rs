@@ -4,4 +4,5 @@
 pub(crate) mod audit;
 pub mod explain;
 pub mod exposure;
+pub(crate) mod replay;
 pub(crate) mod simulate;
