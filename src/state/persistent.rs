@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::catch_up::CatchUpState;
+use super::rehearsal::RehearsalSlot;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
 use super::site_crossing::SiteCrossing;
@@ -34,6 +35,8 @@ pub struct PersistentState {
     /// The requests that took each route, by its name.
     route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
     pub(crate) site_crossing: SiteCrossing,
+    /// The rehearsed failover of a server, while one runs.
+    pub(crate) rehearsal: RehearsalSlot,
     /// Denied requests by the name of the rule.
     pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.

@@ -72,6 +72,9 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     text(line, br#","access_rule":"#, record.access_rule.unwrap_or_default().as_bytes());
     number(line, br#","ttfb_ms":"#, record.first_byte_ms);
     number(line, br#","total_ms":"#, Some(record.total_ms));
+    if record.is_rehearsed {
+        line.extend_from_slice(br#","rehearsal":true"#);
+    }
     line.extend_from_slice(b"}\n");
 }
 
