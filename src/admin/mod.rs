@@ -10,6 +10,7 @@ pub mod login;
 pub mod metrics;
 pub mod page;
 pub mod queries;
+mod rehearsal;
 pub mod reply;
 mod restrict;
 pub mod routes;

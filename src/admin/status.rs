@@ -80,6 +80,7 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
         "acme": acme(balancer),
         "restrictions_kept": snapshot.settings.state_dir.is_some(),
         "clusters": clusters,
+        "rehearsal": balancer.rehearsals.last().map(|rehearsal| rehearsal.report()),
         "upgrade": balancer.upgrade.status(),
         "reload": {
             "success": reload.success,

@@ -10,6 +10,7 @@ pub mod compression;
 pub mod directory;
 pub mod freshness;
 pub mod login_attempts;
+pub mod rehearsal;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
 pub mod rules;

@@ -21,6 +21,7 @@ use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
+use crate::proxy::rehearsal::{self, ExplainedRehearsal};
 use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
@@ -56,6 +57,9 @@ pub struct Explanation {
     /// The user's own last write to the database, by the write cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<ExplainedWrite>,
+    /// The rehearsed failover of this cluster, while one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<ExplainedRehearsal>,
     /// What the rules of `access` decide; `None` without rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<ExplainedAccess>,
@@ -250,6 +254,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
+    add_rehearsal(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
@@ -294,6 +299,14 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
             "a browser that opens this page is told first that the replica is older than its last write"
                 .to_owned(),
         );
+    }
+}
+
+fn add_rehearsal(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    explanation.rehearsal = rehearsal::explain(routed);
+    if chosen.is_some() && chosen == routed.rehearsed_server() {
+        let text = "the rehearsal does not apply: no other server would take this request";
+        explanation.notes.push(text.to_owned());
     }
 }
 
@@ -395,7 +408,12 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: entry.describe_verdict(*verdict),
+            verdict: match verdict {
+                CandidateVerdict::Unreachable if routed.rehearsed_server() == Some(*server) => {
+                    "dropped: UNREACHABLE (rehearsal)".to_owned()
+                }
+                _ => entry.describe_verdict(*verdict),
+            },
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });

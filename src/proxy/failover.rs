@@ -12,6 +12,7 @@ use super::routed::{LastWrite, Routed};
 use super::{own_write, user_affinity};
 use crate::config::settings::UnknownCommands;
 use crate::domain::directory::ReplicaStatus;
+use crate::domain::rehearsal;
 use crate::domain::select::{self, Candidate, Decision, SelectionInput, SelectionOutcome, ServerId};
 use crate::domain::url::RequestSafety;
 use crate::util::clock;
@@ -24,6 +25,15 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
 
 /// As [`decide`], for a caller that has just read the clock.
 pub(super) fn decide_at(routed: &Routed, tried: &[ServerId], now_ms: u64) -> Decision {
+    decide_among(routed, tried, now_ms, ask)
+}
+
+fn decide_among(
+    routed: &Routed,
+    tried: &[ServerId],
+    now_ms: u64,
+    ask: impl Fn(&Routed, &[Candidate], &[ServerId], u64) -> Decision,
+) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     // A request that belongs to a page of another database, such as a login form, needs a server with that database.
     if let Some(hinted) = &routed.affinity.hinted_database {
@@ -49,7 +59,25 @@ fn keep_servers_of_route(routed: &Routed, candidates: &mut SmallVec<[Candidate; 
     }
 }
 
+/// As [`decide`], as if no rehearsal were under way.
+pub(super) fn decide_without_rehearsal(routed: &Routed, tried: &[ServerId]) -> Decision {
+    decide_among(routed, tried, clock::now_ms(), ask_all)
+}
+
 fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {
+    if let Some(server) = routed.rehearsed_server()
+        && candidates.iter().any(|candidate| candidate.server == server)
+    {
+        let without = rehearsal::with_unreachable(candidates, server);
+        let decision = ask_all(routed, &without, tried, now_ms);
+        if rehearsal::is_taken_over(decision.outcome, server) {
+            return decision;
+        }
+    }
+    ask_all(routed, candidates, tried, now_ms)
+}
+
+fn ask_all(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {
     let decide = |last_write: Option<&LastWrite>| {
         let input = input(routed, candidates, tried, last_write, now_ms);
         select::decide(&input, &routed.cluster.selection_policy)

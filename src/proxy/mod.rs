@@ -29,6 +29,7 @@ mod login_form;
 mod login_limits;
 pub mod own_write;
 mod redirect_mode;
+pub mod rehearsal;
 mod request_body;
 mod request_checks;
 mod request_cookies;

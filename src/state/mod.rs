@@ -22,6 +22,7 @@ pub(crate) mod preflight;
 pub(crate) mod probes;
 pub(crate) mod readable;
 pub(crate) mod refresh_state;
+pub(crate) mod rehearsal;
 pub(crate) mod release_gate;
 pub(crate) mod replica_readings;
 pub(crate) mod resolve;
@@ -51,6 +52,7 @@ use crate::acme::AcmeState;
 use crate::config::Settings;
 use crate::config::settings::{Directory, FreshnessSource, Server, Servers};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
+use crate::domain::rehearsal::RehearsalEnd;
 use crate::domain::rules::SiteRules;
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
@@ -109,6 +111,8 @@ pub struct Balancer {
     /// Certificates from ACME, and the challenges that requests and handshakes answer.
     pub(crate) acme: Arc<AcmeState>,
     pub(crate) upgrade: UpgradeTracker,
+    /// The last rehearsed failover.
+    pub(crate) rehearsals: rehearsal::Rehearsals,
     /// This process writes the files in `state_dir`: no older process still serves.
     pub(crate) owns_state: AtomicBool,
     /// The outages as last saved.
@@ -153,6 +157,7 @@ impl Balancer {
             instance_id: format!("{:032x}", fastrand::u128(..)),
             acme: Arc::default(),
             upgrade: UpgradeTracker::default(),
+            rehearsals: rehearsal::Rehearsals::default(),
             owns_state: AtomicBool::new(true),
             saved_catch_up: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -215,6 +220,7 @@ impl Balancer {
 
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
+        rehearsal::end_running(self, RehearsalEnd::Shutdown, "this process drains");
     }
 
     #[must_use]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::catch_up::CatchUpState;
 use super::failed_request::FailedRequest;
+use super::rehearsal::RehearsalSlot;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
 use super::site_crossing::SiteCrossing;
@@ -35,6 +36,8 @@ pub struct PersistentState {
     /// The requests that took each route, by its name.
     route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
     pub(crate) site_crossing: SiteCrossing,
+    /// The rehearsed failover of a server, while one runs.
+    pub(crate) rehearsal: RehearsalSlot,
     /// Denied requests by the name of the rule.
     pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.

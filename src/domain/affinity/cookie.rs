@@ -4,7 +4,8 @@
 //! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and
 //! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
 //! and one entry. The write cookie has a third version, and its first twelve bytes are a header: a bit for each of the
-//! stamps that the user was told about, then zeros. The tags are keyed too: with a plain hash a user could guess the
+//! stamps that the user was told about, then zeros. The rehearsal cookie has a fourth version and twelve bytes: rehearsal,
+//! draw, and whether the user was moved. The tags are keyed too: with a plain hash a user could guess the
 //! server name behind the tag in a cookie.
 
 use base64::Engine as _;
@@ -17,11 +18,13 @@ use subtle::ConstantTimeEq;
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
 use super::verified::{self, KeysId};
 use super::writes::{WriteStamp, WriteStamps};
+use crate::domain::rehearsal::{RehearsalCookie, UserDraw};
 
 /// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
 const AFFINITY_VERSION: u8 = 1;
 const LOGIN_VERSION: u8 = 2;
 const WRITE_VERSION: u8 = 3;
+const REHEARSAL_VERSION: u8 = 4;
 const ENTRY_LEN: usize = 12;
 const MAC_LEN: usize = 16;
 const MAX_LEN: usize = 1 + MAX_ENTRIES * ENTRY_LEN + MAC_LEN;
@@ -140,6 +143,16 @@ impl CookieKeys {
         WriteStamps::new(stamps, now, limit_secs)
     }
 
+    /// Decodes the rehearsal cookie. It names no server, so an older secret needs no conversion.
+    #[must_use]
+    pub fn decode_rehearsal(&self, value: &[u8]) -> Option<RehearsalCookie> {
+        let mut buffer = [0; DECODE_BUFFER_LEN];
+        let (records, _) = self.verify(REHEARSAL_VERSION, value, &mut buffer)?;
+        let AffinityEntry { server: rehearsal, database: draw, time: moved } =
+            parse_entries(records).next()?;
+        Some(RehearsalCookie { rehearsal, user: UserDraw(draw), moved: moved == 1 })
+    }
+
     /// The signed bytes after the version, and the position of the key that signed them.
     fn verify<'b>(
         &self,
@@ -202,6 +215,14 @@ impl CookieKeys {
     #[must_use]
     pub fn encode_login(&self, login: AffinityEntry) -> Option<String> {
         self.sign(LOGIN_VERSION, std::iter::once(login))
+    }
+
+    /// Encodes the rehearsal cookie; `None` without a key.
+    #[must_use]
+    pub fn encode_rehearsal(&self, cookie: RehearsalCookie) -> Option<String> {
+        let RehearsalCookie { rehearsal, user, moved } = cookie;
+        let record = AffinityEntry { server: rehearsal, database: user.0, time: u32::from(moved) };
+        self.sign(REHEARSAL_VERSION, std::iter::once(record))
     }
 
     fn sign(&self, version: u8, entries: impl Iterator<Item = AffinityEntry>) -> Option<String> {
