@@ -13,5 +13,6 @@ pub mod login_attempts;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
 pub mod rules;
+pub mod save;
 pub mod select;
 pub mod url;
