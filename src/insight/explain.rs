@@ -213,11 +213,18 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "files".to_owned();
             explanation.notes.push(file.describe());
         }
+        Err(LocalReply::SaveQuestion(question)) => {
+            explanation.cluster = Some(question.cluster.settings.name.clone());
+            explanation.outcome = "save_check".to_owned();
+            let note = "`icm` asks the companions of the servers when the document was changed (failover.save_check)";
+            explanation.notes.push(note.to_owned());
+        }
         // Routing never returns these.
         Err(
             LocalReply::RedirectToHttps(..)
             | LocalReply::RedirectToServer { .. }
             | LocalReply::AcmeChallenge(_)
+            | LocalReply::SaveAnswer(_)
             | LocalReply::Options,
         ) => {}
     }

@@ -20,6 +20,7 @@ use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
 use crate::telemetry::statistics::denied::DeniedCounters;
 use crate::telemetry::statistics::request_counter::RequestCounter;
+use crate::telemetry::statistics::save_checks::SaveChecks;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -34,6 +35,8 @@ pub struct PersistentState {
     /// The requests that took each route, by its name.
     route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
     pub(crate) site_crossing: SiteCrossing,
+    /// Answers to "did my save happen?".
+    pub(crate) save_checks: SaveChecks,
     /// Denied requests by the name of the rule.
     pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.

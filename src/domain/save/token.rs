@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn a_token_is_valid_for_half_an_hour_on_every_icm_with_the_secret() {
         let text = token().encode(&keys(&[b"one"], "AcmeWeb")).unwrap();
-        assert!(text.len() < 110 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        assert!(
+            text.len() < 110 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        );
         let read = |secrets: &[&[u8]], cluster: &str, now: u64| {
             SaveToken::decode(&keys(secrets, cluster), text.as_bytes(), now)
         };

@@ -114,7 +114,8 @@ impl CopyState {
     /// Whether its server has nothing of the request left to do.
     fn is_settled(&self, post: &SaveToken) -> bool {
         let restarted_after = post.sent_unix_ms.saturating_add(self.tolerance_ms());
-        self.asked_unix_ms >= post.settled_unix_ms || self.started_unix_ms.is_some_and(|at| at > restarted_after)
+        self.asked_unix_ms >= post.settled_unix_ms
+            || self.started_unix_ms.is_some_and(|at| at > restarted_after)
     }
 }
 

@@ -123,9 +123,10 @@ proptest! {
             }
             SaveVerdict::NotSaved => {
                 prop_assert!(states(None).iter().all(|s| s.revised_unix_ms < SENT));
-                prop_assert!(states(Some(WEB1)).iter().any(|s| {
+                let is_settled = |s: &CopyState| {
                     s.asked_unix_ms >= SETTLED || s.started_unix_ms.is_some_and(|at| at > SENT)
-                }));
+                };
+                prop_assert!(states(Some(WEB1)).iter().any(is_settled));
             }
             SaveVerdict::Unknown(_) => {}
         }
