@@ -35,7 +35,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, `save_check`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]

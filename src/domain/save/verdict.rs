@@ -131,7 +131,9 @@ pub fn decide(post: &SaveToken, readings: &[CopyReading]) -> SaveVerdict {
         .filter(|state| state.is_changed_since(post.sent_unix_ms))
         .max_by_key(|state| state.revised_unix_ms);
     if let Some(newest) = newest {
-        let earlier = post.earlier_write_unix_ms.saturating_add(newest.tolerance_ms());
+        // The time of that write has whole seconds, too.
+        let earlier =
+            post.earlier_write_unix_ms.saturating_add(newest.tolerance_ms()).saturating_add(RESOLUTION_MS);
         if post.earlier_write_unix_ms > 0 && newest.revised_unix_ms <= earlier {
             return SaveVerdict::Unknown(SaveUnknown::EarlierWrite);
         }
