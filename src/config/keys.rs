@@ -304,6 +304,7 @@ pub(super) const FAILOVER: Section = Section::new(
         "unsafe_commands",
         "unknown_commands",
         "retry_after_timeout",
+        "save_check",
         "passive_failures",
         "slow_start",
         "last_resort",

@@ -95,6 +95,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
         unsafe_commands,
         unknown_commands: map.get("unknown_commands").choice(&replay).unwrap_or(UnknownCommands::Replay),
         retry_after_timeout: map.get("retry_after_timeout").boolean().unwrap_or(true),
+        save_check: map.get("save_check").choice(&[("on", true), ("off", false)]).unwrap_or(true),
         passive_failures: map.get("passive_failures").integer(0, 1000).unwrap_or(3),
         slow_start: map.get("slow_start").duration().unwrap_or(seconds(30)),
         last_resort: map.get("last_resort").choice(&last).unwrap_or(LastResort::Refuse),

@@ -68,7 +68,8 @@ fn pool(item: &Item<'_>, cluster: &ClusterSettings) -> Option<ClusterSettings> {
     let (servers, _) = servers::servers(&map.required("servers"), &defaults);
     refuse_domino(&map, &servers, &availability);
     let failover = map.get("failover");
-    failover.map_quietly(keys::FAILOVER).no_effect(&["unsafe_commands", "unknown_commands"], "a pool");
+    let without_effect = ["unsafe_commands", "unknown_commands", "save_check"];
+    failover.map_quietly(keys::FAILOVER).no_effect(&without_effect, "a pool");
     let affinity = AffinityDefaults {
         cookie: format!("{}-{}", cluster.affinity.cookie, name.as_deref().unwrap_or_default()),
         secrets: cluster.affinity.secrets.clone(),

@@ -14,5 +14,6 @@ pub mod rehearsal;
 pub(crate) mod renewal;
 pub(crate) mod rewrite;
 pub mod rules;
+pub mod save;
 pub mod select;
 pub mod url;

@@ -36,7 +36,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, `save_check`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,11 +217,18 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "files".to_owned();
             explanation.notes.push(file.describe());
         }
+        Err(LocalReply::SaveQuestion(question)) => {
+            explanation.cluster = Some(question.cluster.settings.name.clone());
+            explanation.outcome = "save_check".to_owned();
+            let note = "`icm` asks the companions of the servers when the document was changed (failover.save_check)";
+            explanation.notes.push(note.to_owned());
+        }
         // Routing never returns these.
         Err(
             LocalReply::RedirectToHttps(..)
             | LocalReply::RedirectToServer { .. }
             | LocalReply::AcmeChallenge(_)
+            | LocalReply::SaveAnswer(_)
             | LocalReply::Options,
         ) => {}
     }

@@ -44,6 +44,7 @@ pub mod route;
 mod route_action;
 mod route_context;
 pub mod routed;
+pub mod save_check;
 mod server_choice;
 mod static_files;
 mod upstream_connection;
@@ -78,6 +79,7 @@ use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use header_edits::FieldEdits;
+use local_reply::LocalReply;
 use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
@@ -195,6 +197,8 @@ impl ProxyHttp for Proxy {
         };
         let accepted = match accepted {
             Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+            // On the heap: the future of every request would be larger.
+            Err(LocalReply::SaveQuestion(question)) => Err(Box::pin(save_check::answer(*question)).await),
             accepted => accepted,
         };
         if let Err(reply) = accepted {

@@ -13,7 +13,7 @@ use super::local_reply::LocalReply;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::{Routed, TakenRoute};
-use super::{rehearsal, request_cookies, request_facts, user_affinity};
+use super::{rehearsal, request_cookies, request_facts, save_check, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -45,7 +45,9 @@ pub fn route(
     if let Some(hazard) = target.hazard {
         return Routing { route: None, result: Err(LocalReply::Problem(problem_of(hazard), None)) };
     }
-    let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
+    let question = save_check::question(snapshot, head, uri, &target);
+    let of_question = question.as_ref().map(|asked| (Arc::clone(&asked.cluster), Arc::clone(&asked.view)));
+    let Some((cluster, view)) = of_question.or_else(|| choose_cluster(snapshot, head, uri, &target)) else {
         return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
     let route = find_route(&cluster, &view, head, uri, &target, client);
@@ -54,6 +56,9 @@ pub fn route(
     let request = AccessRequest { cluster: &cluster, view: &view, head, uri, target: &target, client };
     if let Err(reply) = access::check(request, route.as_deref()) {
         return Routing { route: taken, result: Err(reply) };
+    }
+    if let Some(question) = question.filter(|_| route.is_none()) {
+        return Routing { route: None, result: Err(LocalReply::SaveQuestion(Box::new(question))) };
     }
     let destination = Destination { cluster, view, named_target: None };
     let destination = match &route {

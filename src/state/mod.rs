@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod cluster_view;
 pub(crate) mod companion;
 pub(crate) mod directory;
+pub(crate) mod document_copies;
 pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod failed_request;

@@ -22,6 +22,7 @@ use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
 use crate::telemetry::statistics::denied::DeniedCounters;
 use crate::telemetry::statistics::request_counter::RequestCounter;
+use crate::telemetry::statistics::save_checks::SaveChecks;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -38,6 +39,8 @@ pub struct PersistentState {
     pub(crate) site_crossing: SiteCrossing,
     /// The rehearsed failover of a server, while one runs.
     pub(crate) rehearsal: RehearsalSlot,
+    /// Answers to "did my save happen?".
+    pub(crate) save_checks: SaveChecks,
     /// Denied requests by the name of the rule.
     pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.

@@ -61,6 +61,7 @@ mod failover {
     mod pooled_connections;
     mod response_deadlines;
     mod rules;
+    mod save_check;
     mod slow_requests;
     mod truth;
     mod under_load;

@@ -106,6 +106,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             .to_vec(),
             unknown_commands: UnknownCommands::Replay,
             retry_after_timeout: true,
+            save_check: true,
             body_timeout: Some(Duration::from_secs(600)),
             passive_failures: 3,
             slow_start: seconds(30),

@@ -183,6 +183,7 @@ fn words_and_numbers_are_checked() {
         "failover.retry_after_timeout",
         &["true nor false"],
     );
+    wrong_in_cluster("failover: { save_check: head }", 29, "failover.save_check", &["on | off"]);
     wrong_in_cluster(
         "probe: { expected_statuses: [499-200] }",
         34,
