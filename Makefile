@@ -15,10 +15,10 @@ BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::co
                routing::routes selection::freshness
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance live fresh scale wrk faults dist fmt
+.PHONY: help run test check bench balance live fresh scale wrk faults dist packages fmt
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the simulated Acme cluster and icm in front of it; Ctrl-C ends both
 	$(TOOLS) build
@@ -77,6 +77,11 @@ faults: ## Kill and freeze servers under load, behind icm, nginx and HAProxy; se
 dist: ## Build icm for distribution, optimised for a load that it was trained with: target/dist/icm
 	$(TOOLS) build wrk dist
 	@benches/dist/build.sh
+
+# The executable is a release build, unless ICM names one.
+packages: ## Build the .deb, the .rpm, an SBOM and checksums: target/packages; see docs/install.md
+	$(TOOLS) build packages
+	@conf/packages/build.sh
 
 fmt: ## Format the sources
 	$(CARGO) fmt

@@ -116,6 +116,12 @@ mod monitoring {
     mod metrics;
 }
 
+mod packages {
+    mod artefacts;
+    mod installation;
+    mod machine;
+}
+
 mod process {
     mod lifecycle;
     mod reload;

@@ -13,7 +13,19 @@ struct System {
 impl System {
     fn new(uid: u32) -> Self {
         let system = Self { programs: tempfile::tempdir().unwrap() };
-        for program in ["cargo", "cc", "openssl", "chromium", "chromedriver", "caddy", "keepalived"] {
+        for program in [
+            "cargo",
+            "cc",
+            "openssl",
+            "chromium",
+            "chromedriver",
+            "caddy",
+            "keepalived",
+            "mmdebstrap",
+            "rpm",
+            "lintian",
+            "dpkg-shlibdeps",
+        ] {
             system.program(program, "");
         }
         system.program("id", &format!("echo {uid}"));
