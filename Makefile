@@ -8,8 +8,7 @@ export CARGO
 # Checks that the programs of a target are installed.
 TOOLS       := @conf/tools.sh
 # Beside the artefacts, for all of them, in whatever order they are built.
-CHECKSUMS   := @cd "$${CARGO_TARGET_DIR:-target}/packages" && find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | \
-               LC_ALL=C sort | xargs -r -d '\n' sha256sum >SHA256SUMS
+CHECKSUMS   := @conf/packages/checksums.sh "$${CARGO_TARGET_DIR:-target}/packages"
 # Without AWS-LC and mimalloc, whose C code takes long to compile. `make check` tests with them.
 QUICK       := --no-default-features --features acme
 # The subjects whose tests run a second time without the fast path.
@@ -18,10 +17,10 @@ BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::co
                routing::routes selection::freshness
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance live fresh scale wrk faults dist static image fmt
+.PHONY: help run test check bench balance live fresh scale wrk faults dist packages static image fmt
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the simulated Acme cluster and icm in front of it; Ctrl-C ends both
 	$(TOOLS) build
@@ -90,6 +89,11 @@ image: ## Build the container images of icm and of Acme from static executables:
 	$(TOOLS) build static image
 	@conf/container/build.sh
 	$(CHECKSUMS)
+
+# The executable is a release build, unless ICM names one.
+packages: ## Build the .deb, the .rpm, an SBOM and checksums: target/packages; see docs/install.md
+	$(TOOLS) build packages
+	@conf/packages/build.sh
 
 fmt: ## Format the sources
 	$(CARGO) fmt

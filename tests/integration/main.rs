@@ -122,6 +122,9 @@ mod monitoring {
 mod packages {
     mod container;
     mod kubernetes;
+    mod artefacts;
+    mod installation;
+    mod machine;
 }
 
 mod process {

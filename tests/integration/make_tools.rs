@@ -24,6 +24,10 @@ impl System {
             "runc",
             "podman",
             "pip3",
+            "mmdebstrap",
+            "rpm",
+            "lintian",
+            "dpkg-shlibdeps",
         ] {
             system.program(program, "");
         }

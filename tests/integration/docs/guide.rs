@@ -27,7 +27,7 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/failed-saves.md", "json", 1), // an answer of `icm`
     ("docs/failed-saves.md", "text", 1), // a log line
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
-    ("docs/install.md", "sh not-here", 2), // packages, systemd
+    ("docs/install.md", "sh not-here", 6), // package managers, systemd
     ("docs/listeners.md", "sh not-here", 2), // keys in /etc, and a public name
     ("docs/listeners.md", "text", 1), // lines for HAProxy
     ("docs/maintenance.md", "sh not-here", 1), // restarts servers
