@@ -38,6 +38,7 @@ mod cli {
     mod explain;
     mod explain_agreement;
     mod maintain;
+    mod replay;
     mod restrict;
 }
 

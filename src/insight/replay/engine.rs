@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::known_states::{KnownStates, Origin};
 use super::line::{Failure, Tie};
-use super::selection::{Draw, Moment, NewUser, Question, compare_draws};
+use super::selection::{Draw, Moment, NewUser, Question, compare_draws, only_takes_away};
 use super::sides::{ClusterSides, Side};
 use super::tally::ClusterTally;
 use super::users::{MovedUsers, UserKey};
@@ -396,6 +396,9 @@ impl Pair<'_> {
         let drawn = self.decide_after(Tie::None, None);
         if self.is_excluded(real) {
             return drawn.chosen();
+        }
+        if drawn.outcome != SelectionOutcome::Full && only_takes_away(self.before, self.after, real) {
+            return Some(real);
         }
         let before = self.decide_before(Tie::None, None);
         let mut same_load = self.after.candidates.clone();
