@@ -12,12 +12,16 @@ mod certificates;
 mod check;
 mod completion;
 mod explain;
+mod init;
 mod maintain;
+mod password;
+mod readings;
 mod replay;
 mod replica_checks;
 mod restrict;
 mod show;
 mod simulate;
+mod sso;
 mod upgrade;
 
 pub use output::print_error;
@@ -76,6 +80,8 @@ enum Command {
         #[arg(short, long = "conf", value_name = "FILE")]
         conf: PathBuf,
     },
+    /// Write a first configuration from one server of a cluster.
+    Init(init::InitArgs),
     /// Validate a configuration file and report every error in it.
     Check(check::CheckArgs),
     /// Show which server would get a request, and why.
@@ -122,6 +128,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run { conf } => run(&conf),
+            Command::Init(arguments) => init::run(&arguments),
             Command::Check(arguments) => check::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Restrict(arguments) => restrict::restrict(&arguments),

@@ -16,6 +16,7 @@ mod counters;
 mod ctx;
 pub mod database_lookup;
 mod error_mapping;
+mod failed_request;
 pub mod failover;
 mod fast_path;
 mod header_edits;
@@ -28,6 +29,7 @@ mod login_form;
 mod login_limits;
 pub mod own_write;
 mod redirect_mode;
+pub mod rehearsal;
 mod request_body;
 mod request_checks;
 mod request_cookies;
@@ -42,6 +44,7 @@ pub mod route;
 mod route_action;
 mod route_context;
 pub mod routed;
+pub mod save_check;
 mod server_choice;
 mod static_files;
 mod upstream_connection;
@@ -76,6 +79,7 @@ use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use header_edits::FieldEdits;
+use local_reply::LocalReply;
 use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
@@ -193,6 +197,8 @@ impl ProxyHttp for Proxy {
         };
         let accepted = match accepted {
             Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+            // On the heap: the future of every request would be larger.
+            Err(LocalReply::SaveQuestion(question)) => Err(Box::pin(save_check::answer(*question)).await),
             accepted => accepted,
         };
         if let Err(reply) = accepted {
@@ -399,6 +405,7 @@ impl ProxyHttp for Proxy {
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }
+        failed_request::note(session, e, ctx, total);
         ctx.end_attempt();
     }
 

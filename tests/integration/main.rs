@@ -37,9 +37,11 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod init;
     mod maintain;
     mod replay;
     mod restrict;
+    mod sso;
 }
 
 mod docs {
@@ -60,6 +62,7 @@ mod failover {
     mod pooled_connections;
     mod response_deadlines;
     mod rules;
+    mod save_check;
     mod slow_requests;
     mod truth;
     mod under_load;
@@ -115,6 +118,14 @@ mod monitoring {
     mod access_log;
     mod alerts;
     mod metrics;
+}
+
+mod packages {
+    mod container;
+    mod kubernetes;
+    mod artefacts;
+    mod installation;
+    mod machine;
 }
 
 mod process {

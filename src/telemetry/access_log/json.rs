@@ -74,6 +74,9 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>, states: Option<&[u8]>) {
     number(line, br#","total_ms":"#, Some(record.total_ms));
     line.extend_from_slice(br#","servers":"#);
     line.extend_from_slice(states.unwrap_or(b"null"));
+    if record.is_rehearsed {
+        line.extend_from_slice(br#","rehearsal":true"#);
+    }
     line.extend_from_slice(b"}\n");
 }
 
