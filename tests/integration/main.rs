@@ -39,6 +39,7 @@ mod cli {
     mod explain_agreement;
     mod init;
     mod maintain;
+    mod replay;
     mod restrict;
     mod sso;
 }

@@ -20,7 +20,7 @@ use input::LogFile;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Reads logs of format json, plain, gzip or zstd, rotated files in any order; - is standard input. The configuration is \
-the one that was in force, or nearly so; the directory is its cached copy in state_dir. Nothing is sent.
+the one that was in force, or nearly so; the directory is the copy in directory.cache. Nothing is sent.
 
 Requests in flight follow from the times in the log. The availability index is the recorded one: it does not react to \
 load that moves.

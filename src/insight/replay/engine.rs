@@ -6,15 +6,16 @@ use std::collections::BinaryHeap;
 
 use smallvec::SmallVec;
 
+use super::attempt::ReplayedAttempt;
 use super::known_states::{KnownStates, Origin};
 use super::line::{Failure, Tie};
-use super::selection::{Draw, Moment, NewUser, Question, compare_draws};
-use super::sides::{ClusterSides, Side};
+use super::selection::{Moment, Question};
+use super::sides::ClusterSides;
 use super::tally::ClusterTally;
 use super::users::{MovedUsers, UserKey};
 use crate::domain::cluster::ServerState;
 use crate::domain::directory::ReplicaId;
-use crate::domain::select::{Decision, SelectionOutcome, ServerId};
+use crate::domain::select::ServerId;
 
 /// Pauses without requests count as states only up to this time.
 const MAX_PAUSE_SECONDS: u64 = 60;
@@ -300,8 +301,13 @@ impl ReplayedCluster {
         loop {
             let real = request.attempts.get(at).map(|attempt| attempt.server);
             let tie = if at == 0 && side.has_affinity() { request.tie } else { Tie::None };
-            let pair =
-                Pair { sides: (&self.sides.before, side), before, after: &after, question, tried: &tried };
+            let attempt = ReplayedAttempt {
+                sides: (&self.sides.before, side),
+                before,
+                after: &after,
+                question,
+                tried: &tried,
+            };
             let key = UserKey {
                 user: request.user,
                 cluster: request.cluster,
@@ -309,9 +315,9 @@ impl ReplayedCluster {
                 database: request.database,
             };
             let server = match (tie, real) {
-                (Tie::None, Some(real)) => pair.new_user(real, random),
-                (Tie::None, None) => pair.decide_after(Tie::None, None).chosen(),
-                (tie, Some(real)) => pair.user_of_server(tie, real, key, moved),
+                (Tie::None, Some(real)) => attempt.new_user(real, random),
+                (Tie::None, None) => attempt.decide_after(Tie::None, None).chosen(),
+                (tie, Some(real)) => attempt.user_of_server(tie, real, key, moved),
                 (_, None) => None,
             }?;
             let failed = |attempt: &LoggedAttempt| attempt.server == server && attempt.failure.is_some();
@@ -350,69 +356,5 @@ impl ReplayedCluster {
         *self.tally.moves.entry((real, server)).or_default() += 1;
         moved.insert(key, server);
         moved.insert(UserKey { database: None, ..key }, server);
-    }
-}
-
-/// One attempt on both sides.
-struct Pair<'a> {
-    sides: (&'a Side, &'a Side),
-    before: &'a Moment,
-    after: &'a Moment,
-    question: &'a Question<'a>,
-    tried: &'a [ServerId],
-}
-
-impl Pair<'_> {
-    fn decide_before(&self, tie: Tie, on: Option<ServerId>) -> Decision {
-        self.before.decide(self.sides.0, self.question, (tie, on), self.tried)
-    }
-
-    fn decide_after(&self, tie: Tie, on: Option<ServerId>) -> Decision {
-        self.after.decide(self.sides.1, self.question, (tie, on), self.tried)
-    }
-
-    /// Whether the change alone keeps everybody from this server.
-    fn is_excluded(&self, server: ServerId) -> bool {
-        self.sides.1.member(server).is_none_or(|member| member.change.excludes())
-    }
-
-    /// A user who belongs to a server stays there, or on the one where the change has moved this user before.
-    fn user_of_server(&self, tie: Tie, real: ServerId, key: UserKey, moved: &MovedUsers) -> Option<ServerId> {
-        let key = UserKey { server: real, ..key };
-        let anywhere = || moved.get(UserKey { database: None, ..key }).filter(|_| tie != Tie::Entry);
-        let elsewhere = moved.get(key).or_else(anywhere);
-        let chosen = self.decide_after(tie, Some(elsewhere.unwrap_or(real))).chosen();
-        if elsewhere.is_none() && chosen != Some(real) && !self.is_excluded(real) {
-            // If the states of the log do not explain it, the change is not the reason.
-            let before = self.decide_before(tie, Some(real)).chosen();
-            return if before == chosen { Some(real) } else { chosen };
-        }
-        chosen
-    }
-
-    /// A user without a server goes where the log shows it, unless the change makes that less likely. What is likely is
-    /// judged by the requests in flight of the log; where the user goes instead, by those after the change.
-    fn new_user(&self, real: ServerId, random: &mut fastrand::Rng) -> Option<ServerId> {
-        let drawn = self.decide_after(Tie::None, None);
-        if self.is_excluded(real) {
-            return drawn.chosen();
-        }
-        let before = self.decide_before(Tie::None, None);
-        let mut same_load = self.after.candidates.clone();
-        for candidate in &mut same_load {
-            let of_log = self.before.candidate(candidate.server).map(|c| c.snapshot.in_flight);
-            candidate.snapshot.in_flight = of_log.unwrap_or(candidate.snapshot.in_flight);
-        }
-        let same_load = Moment { candidates: same_load, known: SmallVec::new() };
-        let after = same_load.decide(self.sides.1, self.question, (Tie::None, None), self.tried);
-        if drawn.outcome == SelectionOutcome::Full || !matches!(after.outcome, SelectionOutcome::Serve(..)) {
-            return drawn.chosen();
-        }
-        let of = |moment, decision| Draw { moment, decision };
-        match compare_draws(&of(self.before, &before), &of(&same_load, &after), real, random) {
-            NewUser::Same => Some(real),
-            NewUser::Other(server) => Some(server),
-            NewUser::Drawn => drawn.chosen(),
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! recorded: what a threshold, a weight, a mark or a server that is down would have changed. Nothing is sent.
 
 mod advice;
+mod attempt;
 mod changes;
 mod engine;
 mod known_states;
@@ -229,3 +230,6 @@ impl From<LineCounts> for report::ReplayedLines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,8 +165,11 @@ pub(super) fn report(engine: &Engine, lines: &ReplayedLines, limit: usize) -> Re
     }
     for cluster in engine.clusters.iter().filter(|c| c.tally.not_in_directory > 0) {
         let (name, count) = (&cluster.sides.name, cluster.tally.not_in_directory);
-        let why =
-            if cluster.sides.before.has_directory() { "does not have" } else { "is not loaded, so it lacks" };
+        let why = if cluster.sides.before.has_directory() {
+            "does not have"
+        } else {
+            "is not loaded (directory.cache), so it lacks"
+        };
         notes.push(format!(
             "{name}: the directory {why} the databases of {count} requests, which were not replayed"
         ));

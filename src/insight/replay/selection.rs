@@ -153,6 +153,37 @@ pub(super) fn rank_of(verdict: Option<CandidateVerdict>) -> u8 {
     }
 }
 
+/// Whether the change leaves this server as it was, and only takes others away from the draw. Then nobody moves from it.
+pub(super) fn only_takes_away(before: &Moment, after: &Moment, real: ServerId) -> bool {
+    let is_no_better = |new: &Candidate| {
+        let Some(old) = before.candidate(new.server) else { return false };
+        let is_same = is_as_before(new, old);
+        is_same || (new.server != real && is_worse(new, old))
+    };
+    after.candidate(real).is_some() && after.candidates.iter().all(is_no_better)
+}
+
+/// Whether only the load differs.
+fn is_as_before(new: &Candidate, old: &Candidate) -> bool {
+    let mut same_load = *new;
+    same_load.snapshot.in_flight = old.snapshot.in_flight;
+    same_load == *old
+}
+
+/// Whether a candidate has lost something and gained nothing.
+fn is_worse(new: &Candidate, old: &Candidate) -> bool {
+    let (n, o) = (&new.snapshot, &old.snapshot);
+    n.weight == o.weight
+        && new.status >= old.status
+        && n.http <= o.http
+        && n.https <= o.https
+        && n.busy >= o.busy
+        && n.max_users >= o.max_users
+        && n.restricted_since_ms.is_some() >= o.restricted_since_ms.is_some()
+        && n.catching_up_since_unix_ms.is_some() >= o.catching_up_since_unix_ms.is_some()
+        && new.of_other_site >= old.of_other_site
+}
+
 /// A draw of both sides, to be compared.
 pub(super) struct Draw<'a> {
     pub moment: &'a Moment,

@@ -209,6 +209,8 @@ impl Writer {
 
     /// Opens the new file first, so that the old one stays in use if that fails.
     fn reopen(&mut self) -> std::io::Result<()> {
+        // Once before, so that no line that is formatted after the file appeared is too early, and once after.
+        self.states.repeat();
         let sink = open(&self.target)?;
         self.out = BufWriter::with_capacity(WRITE_BUFFER, sink);
         // Each file can be read without the one before.

@@ -227,13 +227,19 @@ fn every_command_in_the_pages_runs() {
             format!("[{{ source: statpub }}, {{ source: prometheus, url: \"{url}\", interval: 200ms }}]");
         set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &sources);
     }
+    let log = folder.parent().unwrap().join("log/access.log").display().to_string();
+    set(&mut config, "access_log", &format!("{{ path: {log}, format: json }}"));
+    let cache = folder.parent().unwrap().join("lib/directory").display().to_string();
+    set(&mut config, "clusters.0.directory.cache", &cache);
     let icm = Icm::start(config);
+    icm.served("/sales/orders.nsf", 20);
     let mut count = 0;
     // `readme.rs` tests the tour of README.md.
     for page in pages().iter().filter(|page| page.name != "README.md") {
         for command in page.commands() {
             let mut here = documented_commands::with_test_addresses(&command, &acme, &icm, &folder)
                 .replace("127.0.0.1:8780", &statpub)
+                .replace("/var/log/icm/access.log", &log)
                 // As long as users may return, which here is half an hour.
                 .replace("--wait=40m", "--wait=1s");
             let verb = command.split(' ').nth(1).unwrap_or_default();
