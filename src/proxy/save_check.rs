@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use http::Method;
 use pingora_http::RequestHeader;
 
-use super::attempt::AttemptFailure;
+use super::attempt::{AttemptFailure, FailedAttempt};
 use super::ctx::Ctx;
 use super::local_reply::LocalReply;
 use super::route_action::target_with_database;
@@ -84,8 +84,8 @@ fn advice(request: &RequestHeader, ctx: &Ctx) -> Option<SaveAdvice> {
 fn link(routed: &Routed, ctx: &Ctx, unid: Unid) -> Option<String> {
     let attempt = ctx.attempt.as_ref()?;
     // With `retry_methods: [POST]` several servers may have it; no single one could show that it was not saved.
-    let is_only = |(server, failure): &(_, AttemptFailure)| {
-        *failure == AttemptFailure::Connect || *server == attempt.server
+    let is_only = |failed: &FailedAttempt| {
+        failed.failure == AttemptFailure::Connect || failed.server == attempt.server
     };
     if !ctx.failover.failures.iter().all(is_only) {
         return None;

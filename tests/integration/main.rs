@@ -18,6 +18,7 @@ mod support;
 mod admin {
     mod api;
     mod status_page;
+    mod status_page_charts;
 }
 
 mod affinity {
