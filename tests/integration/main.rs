@@ -122,10 +122,10 @@ mod monitoring {
 }
 
 mod packages {
-    mod container;
-    mod kubernetes;
     mod artefacts;
+    mod container;
     mod installation;
+    mod kubernetes;
     mod machine;
 }
 
