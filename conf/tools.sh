@@ -98,7 +98,7 @@ quietly() { # quietly COMMAND...: prints the output only when it fails
 # In one build folder, because they share libraries. They are not worth a release build, but an .rpm has many checksums.
 install_crates() {
     local crate settings=(--config profile.dev.debug=0)
-    for crate in md-5 sha1 sha2 sha3; do
+    for crate in keccak md-5 sha1 sha2 sha3; do
         settings+=(--config "profile.dev.package.$crate.opt-level=3")
     done
     for crate in "${crates[@]}"; do
