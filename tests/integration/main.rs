@@ -18,6 +18,7 @@ mod support;
 mod admin {
     mod api;
     mod status_page;
+    mod status_page_charts;
 }
 
 mod affinity {
@@ -37,8 +38,11 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod init;
     mod maintain;
+    mod replay;
     mod restrict;
+    mod sso;
 }
 
 mod docs {
@@ -59,6 +63,7 @@ mod failover {
     mod pooled_connections;
     mod response_deadlines;
     mod rules;
+    mod save_check;
     mod slow_requests;
     mod truth;
     mod under_load;
@@ -118,7 +123,9 @@ mod monitoring {
 
 mod packages {
     mod artefacts;
+    mod container;
     mod installation;
+    mod kubernetes;
     mod machine;
 }
 
