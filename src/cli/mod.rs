@@ -13,6 +13,7 @@ mod check;
 mod completion;
 mod explain;
 mod maintain;
+mod rehearse;
 mod replica_checks;
 mod restrict;
 mod show;
@@ -85,6 +86,8 @@ enum Command {
     Release(restrict::ReleaseArgs),
     /// Maintain one server after the other: drain it, run a hook that restarts it, wait until it has caught up.
     Maintain(maintain::MaintainArgs),
+    /// Rehearse the failover of a server with a share of the users.
+    Rehearse(rehearse::RehearseArgs),
     /// Show servers, databases, statistics or events of a running balancer.
     #[command(after_help = SHOW_HELP)]
     Show {
@@ -124,6 +127,7 @@ impl Cli {
             Command::Restrict(arguments) => restrict::restrict(&arguments),
             Command::Release(arguments) => restrict::release(&arguments),
             Command::Maintain(arguments) => maintain::run(&arguments),
+            Command::Rehearse(arguments) => rehearse::run(&arguments),
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),

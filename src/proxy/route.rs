@@ -61,8 +61,8 @@ pub fn route(
         None => Ok(destination),
     };
     let result = destination.and_then(|mut destination| match destination.named_target.take() {
-        Some(named) => find_servers(snapshot, head, uri, &url::parse(&named), destination, route),
-        None => find_servers(snapshot, head, uri, &target, destination, route),
+        Some(named) => find_servers(snapshot, head, uri, (&url::parse(&named), client), destination, route),
+        None => find_servers(snapshot, head, uri, (&target, client), destination, route),
     });
     Routing { route: taken, result }
 }
@@ -75,7 +75,7 @@ fn find_servers(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
-    target: &Target<'_>,
+    (target, client): (&Target<'_>, Option<IpAddr>),
     destination: Destination,
     route: Option<Arc<Route>>,
 ) -> Result<Box<Routed>, LocalReply> {
@@ -90,7 +90,8 @@ fn find_servers(
     }
     let port = cluster.settings.port_for(uri.tls);
     let running = rehearsal::running(&cluster);
-    let cookies = request_cookies::read(&cluster, &view, head, running.as_ref().map(|running| running.id));
+    let draws = running.as_ref().map(|running| (running.id, client));
+    let cookies = request_cookies::read(&cluster, &view, head, draws);
     let rehearsal = running.and_then(|running| rehearsal::user_of(running, &view, &cookies));
     let context = RouteContext {
         cluster: &cluster,
