@@ -10,10 +10,11 @@ use pingora_http::RequestHeader;
 use super::access::{self, AccessRequest};
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
+use super::rehearsal_user::RehearsalUser;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::{Routed, TakenRoute};
-use super::{rehearsal, request_cookies, request_facts, user_affinity};
+use super::{rehearsal_user, request_cookies, request_facts, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -89,10 +90,12 @@ fn find_servers(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let running = rehearsal::running(&cluster);
+    let running = rehearsal_user::running(&cluster);
     let draws = running.as_ref().map(|running| (running.id, client));
     let cookies = request_cookies::read(&cluster, &view, head, draws);
-    let rehearsal = running.and_then(|running| rehearsal::user_of(running, &view, &cookies));
+    let rehearsal = running.and_then(|running| {
+        RehearsalUser::new(running, &view, cookies.rehearsal, cookies.draw, cookies.sessions.clone())
+    });
     let context = RouteContext {
         cluster: &cluster,
         view: &view,

@@ -93,7 +93,7 @@ pub(super) struct GroupCounts {
 pub(crate) enum RequestResult {
     /// With a response that is no error, or because the client left.
     Good,
-    /// With 404.
+    /// With the status 404.
     NotFound,
     /// With a status of 500 or more, or a response that broke off.
     Failed,
