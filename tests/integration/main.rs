@@ -17,6 +17,7 @@ mod support;
 
 mod admin {
     mod api;
+    mod rehearsal;
     mod status_page;
     mod status_page_charts;
 }

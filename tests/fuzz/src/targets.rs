@@ -172,6 +172,7 @@ pub fn cookies(data: &[u8]) {
         assert!(keys.decode(value, NOW, IDLE, |tag| tag).is_empty());
     }
     assert!(keys.decode_writes(data, NOW, IDLE, |tag| tag).is_empty());
+    assert!(keys.decode_rehearsal(data).is_none());
     let mut entries = AffinityEntries::default();
     for (i, chunk) in data.chunks_exact(4).take(64).enumerate() {
         let [a, b, c, d] = [chunk[0], chunk[1], chunk[2], chunk[3]].map(u32::from);
@@ -199,7 +200,8 @@ pub fn cookies(data: &[u8]) {
     let mut forged = written.into_bytes();
     forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
     assert!(keys.decode(&forged, NOW, IDLE, |tag| tag).is_empty());
-    // Neither kind of cookie is valid as the other.
+    // No kind of cookie is valid as another.
+    assert!(keys.decode_rehearsal(read[0]).is_none());
     assert!(keys.decode_writes(read[0], NOW, IDLE, |tag| tag).is_empty());
 }
 
