@@ -37,6 +37,7 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod init_from;
     mod maintain;
     mod restrict;
 }

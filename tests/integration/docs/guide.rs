@@ -24,6 +24,8 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/companion.md", "json", 2), // answers, of which `companion.rs` compares one with the schema
     ("docs/companion.md", "vb", 1),   // an import in the Notes client
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
+    ("docs/from-nginx-haproxy.md", "sh not-here", 1), // configurations of other programs
+    ("docs/from-nginx-haproxy.md", "text", 2), // what becomes of them
     ("docs/install.md", "sh not-here", 3), // packages, systemd, docker
     ("docs/listeners.md", "sh not-here", 2), // keys in /etc, and a public name
     ("docs/listeners.md", "text", 1), // lines for HAProxy

@@ -31,7 +31,7 @@ const NOT_NEEDED: &[(&[&str], &str)] = &[
             "read_ahead",
             "max_ranges",
             "subrequest_",
-            "proxy_buffer",
+            "proxy_buffering", "proxy_buffers", "proxy_buffer_size",
             "proxy_busy_",
             "proxy_max_temp_",
             "proxy_temp_",
