@@ -10,7 +10,9 @@ use percent_encoding::percent_decode_str;
 use super::authorization::{self, Access};
 use super::reply::{AdminReply, TEXT};
 use super::token_failures::TokenFailures;
-use super::{AdminRequest, acme, cache, databases, login, page, queries, restrict, status};
+use super::{
+    AdminRequest, acme, cache, databases, history, login, page, queries, rehearsal, restrict, status,
+};
 use crate::admin::metrics;
 use crate::follow;
 use crate::insight::explain::{ExplainRequest, explain};
@@ -92,6 +94,7 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/audit", Access::Read, queries::audit_report).blocking(),
     get("/simulate", Access::Read, queries::simulation).blocking(),
     get("/events", Access::Read, queries::events),
+    get("/history", Access::Read, history::handle),
     get("/statistics", Access::Read, queries::statistics),
     get("/servers/{name}/drain", Access::Read, queries::drain_progress).blocking(),
     get("/metrics", Access::Read, metrics_text),
@@ -100,6 +103,9 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/readyz", Access::Public, readiness).held_while_ready(),
     post("/servers/{name}/restrict", Access::Modify, restrict::restrict).blocking(),
     post("/servers/{name}/release", Access::Modify, restrict::release).blocking(),
+    get("/rehearsal", Access::Read, rehearsal::show),
+    post("/rehearsal", Access::Modify, rehearsal::start).blocking(),
+    post("/rehearsal/stop", Access::Modify, rehearsal::stop),
     post("/cache/purge", Access::Modify, cache::purge).blocking(),
     post("/login", Access::Page, login::login),
     post("/logout", Access::Page, login::logout),

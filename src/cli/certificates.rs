@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
 };
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -161,6 +162,16 @@ pub async fn describe_server_certificate(
     })
     .await
     .ok()?
+}
+
+/// The SHA-256 fingerprint of the certificate that a server presents, in the form of `openssl x509 -fingerprint`.
+pub async fn server_fingerprint(address: SocketAddr, hostname: &str, timeout: Duration) -> Option<String> {
+    let hostname = hostname.to_owned();
+    let chain =
+        tokio::task::spawn_blocking(move || fetch_chain(address, &hostname, timeout)).await.ok()??;
+    let digest = Sha256::digest(chain.first()?);
+    let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    Some(pairs.join(":"))
 }
 
 fn describe_chain(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {

@@ -8,30 +8,38 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::admin::AdminTarget;
-use super::{EXIT_PROBLEM, certificates, load, replica_checks};
-use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers, SiteRulesView};
+use super::readings::{ProbeFinding, append_warnings, read_directory, read_servers};
+use super::sso::{self, SsoArgs};
+use super::{EXIT_PROBLEM, EXIT_USAGE, certificates, load, replica_checks};
+use crate::config::settings::{AvailabilitySource, Directory, NamesView, Servers, SiteRulesView};
 use crate::config::{Location, Settings, Warning, facts};
 use crate::discovery::availability::{PollTarget, poll};
-use crate::discovery::directory::{AnsweredViews, ServerAddress, cldbdir};
 use crate::discovery::probe;
-use crate::discovery::servers;
 use crate::discovery::site_rules;
 use crate::domain::cluster::Port;
 use crate::follow;
 use crate::insight::exposure;
+use crate::insight::sso::SsoReport;
 use crate::server::descriptors;
 use crate::state::cluster_view::UpstreamServer;
-use crate::state::preflight::PreflightProbes;
-use crate::state::{Balancer, Cluster, DirectoryOrigin, LoadedDirectory, readable};
+use crate::state::{Balancer, Cluster, readable};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes:
-  0   the file is valid
-  2   the file is valid, but --probe found a problem, or `icm run` would refuse it
-  64  the file has errors
+#[command(
+    after_help = "--sso logs a test account in at every server, opens databases at all others with its session, and says for each database \
+whether a failover keeps the login, and why not. It does not show what the Cluster Replicator has not copied yet.
 
-Example:
-  icm check --probe -c /etc/icm/icm.yaml")]
+Exit codes:
+  0   the file is valid
+  2   the file is valid, but --probe found a problem, or --sso found that a failover loses a login, or `icm run` would
+      refuse it
+  64  the file has errors, or an argument is wrong
+
+Examples:
+  icm check --probe -c /etc/icm/icm.yaml
+  icm check --sso --user 'Jane Doe/Acme' --password-file /etc/icm/test-password -c /etc/icm/icm.yaml
+  icm check --sso --user 'Jane Doe/Acme' --database mail/jdoe.nsf --json -c /etc/icm/icm.yaml"
+)]
 pub struct CheckArgs {
     /// Path of the configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]
@@ -40,17 +48,20 @@ pub struct CheckArgs {
     #[arg(long)]
     probe: bool,
     /// Only ask the running balancer whether it is ready; for container health checks.
-    #[arg(long, conflicts_with = "probe")]
+    #[arg(long, conflicts_with_all = ["probe", "sso"])]
     running: bool,
     /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sso: SsoArgs,
 }
 
-struct ProbeFinding {
-    is_ok: bool,
-    subject: String,
-    text: String,
+impl CheckArgs {
+    /// `--probe` of this file, for people.
+    pub(super) fn probing(conf: PathBuf) -> Self {
+        Self { conf, probe: true, running: false, json: false, sso: SsoArgs::default() }
+    }
 }
 
 /// `--running`: exit code 0 if the running balancer is ready.
@@ -62,7 +73,7 @@ fn check_running(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
         token_file: None,
         json: arguments.json,
     };
-    let Some(admin) = admin_target.connect()? else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
+    let Some(admin) = admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let (_, status) = admin.send(http::Method::GET, "/status")?;
     let ready = status.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
     if arguments.json {
@@ -79,6 +90,13 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     if arguments.running {
         return check_running(arguments);
     }
+    let account = match arguments.sso.account() {
+        Ok(account) => account,
+        Err(error) => {
+            eprintln!("icm: {error}");
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
     let loaded = match load(&arguments.conf, arguments.json) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -128,14 +146,27 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             }
         });
     }
-    let is_ok = findings.iter().all(|f| f.is_ok);
+    let mut reports = Vec::new();
+    if let Some(account) = &account {
+        match sso::check(&settings, &arguments.sso, account)? {
+            Ok(found) => reports = found,
+            Err(error) => {
+                eprintln!("icm: {error}");
+                return Ok(ExitCode::from(EXIT_USAGE));
+            }
+        }
+    }
+    let is_ok = findings.iter().all(|f| f.is_ok) && reports.iter().all(|report| report.is_ok());
     if arguments.json {
         let found: Vec<_> =
             findings.iter().map(|f| json!({ "ok": f.is_ok, "what": f.subject, "text": f.text })).collect();
         let warnings: Vec<_> = warnings.iter().map(Warning::to_json).collect();
         println!(
             "{:#}",
-            json!({ "ok": is_ok, "errors": [], "warnings": warnings, "facts": read_facts, "findings": found })
+            with_sso(
+                json!({ "ok": is_ok, "errors": [], "warnings": warnings, "facts": read_facts, "findings": found }),
+                &reports
+            )
         );
     } else {
         for warning in &warnings {
@@ -152,11 +183,20 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
                 finding.text
             );
         }
+        sso::print(&reports);
         if is_ok {
             println!("{}: configuration is valid", arguments.conf.display());
         }
     }
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
+}
+
+/// Adds the reports of `--sso`, if it was wanted.
+fn with_sso(mut document: serde_json::Value, reports: &[SsoReport]) -> serde_json::Value {
+    if let (Some(items), false) = (document.as_object_mut(), reports.is_empty()) {
+        items.insert("sso".to_owned(), json!(reports));
+    }
+    document
 }
 
 /// With `--probe`, takes the clusters from the followed ICM.
@@ -205,21 +245,6 @@ async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>)
             let subject = format!("{}: modification times of {}", cluster.settings.name, entry.config.name);
             findings.push(ProbeFinding { is_ok, subject, text });
         }
-    }
-}
-
-async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> ProbeFinding {
-    let name = &cluster.settings.name;
-    let subject = format!("{name}: servers from {}/{}", view.database, view.view);
-    match servers::read(&cluster.client, view, name, &cluster.persistent_state.login_sessions).await {
-        Ok(reading) => {
-            let mut text = format!("{} servers from {}", reading.servers.len(), reading.from);
-            append_warnings(&mut text, &reading.warnings);
-            let addresses = crate::state::resolve::resolve_async(&reading.servers).await;
-            cluster.set_servers(reading.servers, addresses, &PreflightProbes::default());
-            ProbeFinding { is_ok: true, subject, text }
-        }
-        Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
     }
 }
 
@@ -289,38 +314,5 @@ async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut 
             }
             Err(error) => ProbeFinding { is_ok: false, subject, text: error.to_string() },
         });
-    }
-}
-
-async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAddress) -> ProbeFinding {
-    let subject = format!("{}: {} of {}", cluster.settings.name, settings.database, server.name);
-    match cldbdir::read_directory(
-        &cluster.client,
-        &[server],
-        settings,
-        &cluster.persistent_state.login_sessions,
-        &AnsweredViews::default(),
-    )
-    .await
-    {
-        Ok(reading) => {
-            let empty = reading.builder.is_empty();
-            let cause = if empty { ": the view is wrong, or empty for this user" } else { "" };
-            let mut text = format!("{} replicas{cause}; view `{}`", reading.builder.len(), reading.view);
-            append_warnings(&mut text, &reading.warnings);
-            if !empty && !cluster.view.load().directory.is_loaded() {
-                let origin = DirectoryOrigin::Server { name: reading.from, view: reading.view };
-                cluster.set_directory(Arc::new(LoadedDirectory::new(reading.builder, origin, Vec::new())));
-            }
-            ProbeFinding { is_ok: !empty, subject, text }
-        }
-        Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
-    }
-}
-
-fn append_warnings(text: &mut String, warnings: &[String]) {
-    for warning in warnings {
-        text.push_str("; ");
-        text.push_str(warning);
     }
 }

@@ -14,10 +14,14 @@ mod completion;
 mod explain;
 mod init;
 mod maintain;
+mod password;
+mod readings;
+mod replay;
 mod replica_checks;
 mod restrict;
 mod show;
 mod simulate;
+mod sso;
 mod upgrade;
 
 pub use output::print_error;
@@ -96,6 +100,8 @@ enum Command {
     },
     /// Show what would happen if some servers were down, RESTRICTED or BUSY.
     Simulate(simulate::SimulateArgs),
+    /// Show what another threshold, weight or mark, or a server that is down, would have done to the requests of a log.
+    Replay(replay::ReplayArgs),
     /// Find single points of failure and mistakes in replicas, paths, marks, ports and the directory.
     Audit(audit::AuditArgs),
     /// Remove responses from the cache of a running balancer.
@@ -130,6 +136,7 @@ impl Cli {
             Command::Maintain(arguments) => maintain::run(&arguments),
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
+            Command::Replay(arguments) => replay::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Cache { what } => cache::run(&what),
             Command::Upgrade(arguments) => upgrade::run(&arguments),
@@ -175,7 +182,12 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
 /// every enabled port up. `None` if the configuration has errors, which are printed.
 fn offline_state(admin_target: &admin::AdminTarget) -> anyhow::Result<Option<Arc<Balancer>>> {
     let conf = admin_target.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(mut loaded) = load(conf, admin_target.json) else { return Ok(None) };
+    offline_balancer(conf, admin_target.json)
+}
+
+/// As [`offline_state`], for the configuration in this file.
+fn offline_balancer(conf: &std::path::Path, json: bool) -> anyhow::Result<Option<Arc<Balancer>>> {
+    let Ok(mut loaded) = load(conf, json) else { return Ok(None) };
     crate::follow::load_offline_copy(&mut loaded.settings)?;
     let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
     mark_ports_up(&balancer);

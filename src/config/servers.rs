@@ -180,7 +180,8 @@ fn names_view(map: &Map<'_>) -> NamesView {
         from_item.error_at_key(ValueError::new("no server is given").hint("write `from: [http://HOST]`"));
     }
     let columns = map.get("columns").map(keys::NAMES_COLUMNS);
-    let column = |key: &str, default: &str| column(&columns, key, default);
+    let column = |key: &str, default| columns.get(key).parsed("a column", values::column).unwrap_or(default);
+    let recipe = NamesColumns::default();
     let (auth, plaintext) = auth(&map.get("auth"));
     if !plaintext {
         refuse_plaintext(&map.get("auth"), &auth, plain_url(&from));
@@ -189,16 +190,16 @@ fn names_view(map: &Map<'_>) -> NamesView {
         database: database(map, "names.nsf"),
         view: map.get("view").text().unwrap_or_else(|| "ICM Servers".to_owned()),
         columns: NamesColumns {
-            name: column("name", "ServerName"),
-            hostname: column("hostname", "HostName"),
-            address: column("address", "NetAddress"),
-            ports: column("ports", "Ports"),
-            cluster: column("cluster", "ClusterName"),
-            http_port: column("http_port", "HTTPPort"),
-            http_status: column("http_status", "HTTPStatus"),
-            https_port: column("https_port", "HTTPSPort"),
-            https_status: column("https_status", "HTTPSStatus"),
-            site: column("site", "Site"),
+            name: column("name", recipe.name),
+            hostname: column("hostname", recipe.hostname),
+            address: column("address", recipe.address),
+            ports: column("ports", recipe.ports),
+            cluster: column("cluster", recipe.cluster),
+            http_port: column("http_port", recipe.http_port),
+            http_status: column("http_status", recipe.http_status),
+            https_port: column("https_port", recipe.https_port),
+            https_status: column("https_status", recipe.https_status),
+            site: column("site", recipe.site),
         },
         format: format(map),
         auth,

@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod address;
+pub(crate) mod survey;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

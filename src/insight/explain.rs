@@ -21,6 +21,7 @@ use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
+use crate::proxy::rehearsal::{self, ExplainedRehearsal};
 use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
@@ -35,7 +36,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, `save_check`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +57,9 @@ pub struct Explanation {
     /// The user's own last write to the database, by the write cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<ExplainedWrite>,
+    /// The rehearsed failover of this cluster, while one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<ExplainedRehearsal>,
     /// What the rules of `access` decide; `None` without rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<ExplainedAccess>,
@@ -213,11 +217,18 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "files".to_owned();
             explanation.notes.push(file.describe());
         }
+        Err(LocalReply::SaveQuestion(question)) => {
+            explanation.cluster = Some(question.cluster.settings.name.clone());
+            explanation.outcome = "save_check".to_owned();
+            let note = "`icm` asks the companions of the servers when the document was changed (failover.save_check)";
+            explanation.notes.push(note.to_owned());
+        }
         // Routing never returns these.
         Err(
             LocalReply::RedirectToHttps(..)
             | LocalReply::RedirectToServer { .. }
             | LocalReply::AcmeChallenge(_)
+            | LocalReply::SaveAnswer(_)
             | LocalReply::Options,
         ) => {}
     }
@@ -250,6 +261,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
+    add_rehearsal(explanation, routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
@@ -294,6 +306,14 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
             "a browser that opens this page is told first that the replica is older than its last write"
                 .to_owned(),
         );
+    }
+}
+
+fn add_rehearsal(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    explanation.rehearsal = rehearsal::explain(routed);
+    if chosen.is_some() && chosen == routed.rehearsed_server() {
+        let text = "the rehearsal does not apply: no other server would take this request";
+        explanation.notes.push(text.to_owned());
     }
 }
 
@@ -395,7 +415,12 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: entry.describe_verdict(*verdict),
+            verdict: match verdict {
+                CandidateVerdict::Unreachable if routed.rehearsed_server() == Some(*server) => {
+                    "dropped: UNREACHABLE (rehearsal)".to_owned()
+                }
+                _ => entry.describe_verdict(*verdict),
+            },
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });

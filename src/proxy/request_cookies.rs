@@ -8,6 +8,7 @@ use super::attempt::Attempt;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::{CookieKind, cookie_pairs};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps, cookie};
+use crate::domain::rehearsal::{RehearsalCookie, UserDraw};
 use crate::domain::select::ServerId;
 use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
@@ -23,14 +24,25 @@ pub(super) struct RequestCookies {
     pub write_stamps: WriteStamps,
     /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[ServerId; 4]>,
+    /// What the rehearsal cookie says.
+    pub rehearsal: Option<RehearsalCookie>,
+    /// The number of the rehearsal that runs.
+    pub running_rehearsal: Option<u32>,
+    /// What the user draws by the affinity cookie; `None` without a rehearsal.
+    pub draw: Option<UserDraw>,
     /// Whether the lines must be changed for the server.
     pub rewrites_cookies: bool,
 }
 
-/// Reads the `Cookie` lines once.
-pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) -> RequestCookies {
+/// Reads the `Cookie` lines once. `rehearsal` is the number of the one that runs.
+pub(super) fn read(
+    cluster: &Cluster,
+    view: &ClusterView,
+    head: &RequestHeader,
+    rehearsal: Option<u32>,
+) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
-    let mut cookies = RequestCookies::default();
+    let mut cookies = RequestCookies { running_rehearsal: rehearsal, ..RequestCookies::default() };
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let renewed = |tag| view.current_tag(tag);
@@ -49,6 +61,8 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                     if cookies.entries.is_empty() {
                         let value = cookie::strip_quotes(value);
                         cookies.entries = cluster.affinity_keys.decode(value, now(), idle, renewed);
+                        let draws = rehearsal.filter(|_| !cookies.entries.is_empty());
+                        cookies.draw = draws.map(|rehearsal| UserDraw::new(rehearsal, value));
                     }
                     None
                 }
@@ -65,6 +79,12 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                         cookies.write_stamps =
                             cluster.affinity_keys.decode_writes(value, now(), write_limit(cluster), renewed);
                     }
+                    None
+                }
+                CookieKind::Rehearsal => {
+                    let value = cookie::strip_quotes(value);
+                    cookies.rehearsal =
+                        cookies.rehearsal.or_else(|| cluster.affinity_keys.decode_rehearsal(value));
                     None
                 }
                 CookieKind::Tagged { tag, .. } => view.server_by_tag(tag),

@@ -13,7 +13,7 @@ use super::local_reply::LocalReply;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::{Routed, TakenRoute};
-use super::{request_cookies, request_facts, user_affinity};
+use super::{rehearsal, request_cookies, request_facts, save_check, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -45,7 +45,9 @@ pub fn route(
     if let Some(hazard) = target.hazard {
         return Routing { route: None, result: Err(LocalReply::Problem(problem_of(hazard), None)) };
     }
-    let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
+    let question = save_check::question(snapshot, head, uri, &target);
+    let of_question = question.as_ref().map(|asked| (Arc::clone(&asked.cluster), Arc::clone(&asked.view)));
+    let Some((cluster, view)) = of_question.or_else(|| choose_cluster(snapshot, head, uri, &target)) else {
         return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
     let route = find_route(&cluster, &view, head, uri, &target, client);
@@ -54,6 +56,9 @@ pub fn route(
     let request = AccessRequest { cluster: &cluster, view: &view, head, uri, target: &target, client };
     if let Err(reply) = access::check(request, route.as_deref()) {
         return Routing { route: taken, result: Err(reply) };
+    }
+    if let Some(question) = question.filter(|_| route.is_none()) {
+        return Routing { route: None, result: Err(LocalReply::SaveQuestion(Box::new(question))) };
     }
     let destination = Destination { cluster, view, named_target: None };
     let destination = match &route {
@@ -89,9 +94,19 @@ fn find_servers(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let context =
-        RouteContext { cluster: &cluster, view: &view, head, uri, target, port, route: route.as_deref() };
-    let cookies = request_cookies::read(&cluster, &view, head);
+    let running = rehearsal::running(&cluster);
+    let cookies = request_cookies::read(&cluster, &view, head, running.as_ref().map(|running| running.id));
+    let rehearsal = running.and_then(|running| rehearsal::user_of(running, &view, &cookies));
+    let context = RouteContext {
+        cluster: &cluster,
+        view: &view,
+        head,
+        uri,
+        target,
+        port,
+        route: route.as_deref(),
+        rehearsed_server: rehearsal.as_ref().and_then(|user| user.unreachable()),
+    };
     let rewrites_cookies = cookies.rewrites_cookies;
     let database = find_database(&context, &cookies.entries)?;
     let class = match cluster.pool_tag {
@@ -108,6 +123,7 @@ fn find_servers(
         exchange: ConnectionKind::Request,
         database,
         affinity,
+        rehearsal,
         class,
         request_class: match cluster.pool_tag {
             Some(_) => request_class_in_pool(class),

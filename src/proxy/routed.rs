@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::rehearsal::RehearsalUser;
 use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
@@ -51,6 +52,8 @@ pub struct Routed {
     pub database: RoutedDatabase,
     /// Where the earlier requests of the user went.
     pub affinity: UserAffinity,
+    /// The user's part in the rehearsal of the cluster, while one runs.
+    pub rehearsal: Option<Box<RehearsalUser>>,
     /// What the request does to data.
     pub class: RequestSafety,
     /// The requests with comparable response times.

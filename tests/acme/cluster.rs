@@ -85,12 +85,21 @@ pub struct SimulatedServer {
     applied: Mutex<Vec<watch::Receiver<u64>>>,
 }
 
+/// A login that other servers may accept.
+pub struct LtpaToken {
+    pub user: String,
+    /// The key of the server that made it.
+    pub key: String,
+    /// By the clock of that server, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
 pub struct Cluster {
     pub scenario: Scenario,
     pub servers: Vec<Arc<SimulatedServer>>,
     pub executions: Executions,
-    /// Users by their LtpaToken.
-    pub ltpa: Mutex<HashMap<String, String>>,
+    /// What is behind each LtpaToken.
+    pub ltpa: Mutex<HashMap<String, LtpaToken>>,
     pub documents: Mutex<Documents>,
     copies: RwLock<Arc<CopyTable>>,
     initial: Mutex<Arc<CopyTable>>,

@@ -1,6 +1,7 @@
 //! Session login and Basic authentication.
 //!
-//! With the setting `certificate_login` the certificate in `$WSCC` comes first. A DomAuthSessId is valid on the server that issued it; an LtpaToken (scenario `sso: true`) is valid on all. With
+//! With the setting `certificate_login` the certificate in `$WSCC` comes first. A DomAuthSessId is valid on the server that
+//! issued it; an LtpaToken (`sso: true`) on all that have the same key and whose clock is not behind its time. With
 //! `unique_cookie_names: true` the name DomAuthSessId is followed by 11 characters of the server name's hash.
 
 use base64::Engine;
@@ -8,7 +9,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Answer;
-use crate::cluster::{Cluster, SimulatedServer};
+use crate::cluster::{Cluster, LtpaToken, SimulatedServer};
 use crate::http::Head;
 use crate::pages::{Request, escape};
 use crate::scenario::Name;
@@ -23,9 +24,28 @@ pub enum Requester {
     Rejected,
 }
 
+/// How far a token may seem to come from the future.
+const MAX_TOKEN_LEAD_MS: u64 = 10_000;
+
+fn has_sso(cluster: &Cluster, server: &SimulatedServer) -> bool {
+    server.settings().sso.unwrap_or(cluster.scenario.sso)
+}
+
+/// The user of a session or token, if this server accepts it.
+fn user_of(cluster: &Cluster, server: &SimulatedServer, token: &str) -> Option<String> {
+    if !has_sso(cluster, server) {
+        return server.sessions.lock().unwrap().get(token).cloned();
+    }
+    let tokens = cluster.ltpa.lock().unwrap();
+    let token = tokens.get(token)?;
+    let is_valid =
+        token.key == server.settings().sso_key && token.created_ms <= server.now_ms() + MAX_TOKEN_LEAD_MS;
+    is_valid.then(|| token.user.clone())
+}
+
 /// The session cookie's name on this server.
 pub fn cookie_name(cluster: &Cluster, server: &SimulatedServer) -> String {
-    if cluster.scenario.sso {
+    if has_sso(cluster, server) {
         return "LtpaToken".to_owned();
     }
     match cluster.scenario.unique_cookie_names {
@@ -79,11 +99,10 @@ pub fn requester(cluster: &Cluster, server: &SimulatedServer, request: &Request)
     {
         return user;
     }
-    if let Some(token) = cookie(head, &cookie_name(cluster, server)) {
-        let sessions = if cluster.scenario.sso { &cluster.ltpa } else { &server.sessions };
-        if let Some(user) = sessions.lock().unwrap().get(token) {
-            return Requester::User(user.clone());
-        }
+    if let Some(token) = cookie(head, &cookie_name(cluster, server))
+        && let Some(user) = user_of(cluster, server, token)
+    {
+        return Requester::User(user);
     }
     let Some(basic) = head.header("authorization").and_then(|v| v.strip_prefix("Basic ")) else {
         return Requester::Anonymous;
@@ -129,24 +148,33 @@ pub fn login(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> 
         .or(field("RelayState"))
         .or(request.url.argument("RedirectTo").map(str::to_owned))
         .unwrap_or_else(|| "/".into());
+    if cluster.scenario.auth == "basic" {
+        return login_required(cluster, server, &Requester::Anonymous, &request.head.target);
+    }
     if request.head.method != "POST" {
         return form(&redirect_to, "");
     }
     let (user, password) = (field("Username").unwrap_or_default(), field("Password").unwrap_or_default());
-    let Some(user) = authenticate(cluster, &user, &password) else {
+    let settings = server.settings();
+    let refused =
+        |user: &String| settings.refused_users.iter().any(|name| Name::new(name).canonical == *user);
+    let Some(user) = authenticate(cluster, &user, &password).filter(|user| !refused(user)) else {
         return form(&redirect_to, "<p>You provided an invalid username or password.</p>\n");
     };
     let token = format!("{:016X}{:016X}", fastrand::u64(..), fastrand::u64(..));
     let name = cookie_name(cluster, server);
-    let cookie = match cluster.scenario.sso {
+    let secure = if settings.secure_cookie { "; secure" } else { "" };
+    let cookie = match has_sso(cluster, server) {
         true => {
-            cluster.ltpa.lock().unwrap().insert(token.clone(), user);
-            let domain = server.hostname.split_once('.').map_or("", |(_, domain)| domain);
-            format!("{name}={token}; path=/; domain=.{domain}")
+            let made = LtpaToken { user, key: settings.sso_key.clone(), created_ms: server.now_ms() };
+            cluster.ltpa.lock().unwrap().insert(token.clone(), made);
+            let own = server.hostname.split_once('.').map_or("", |(_, domain)| domain);
+            let domain = settings.sso_domain.as_deref().unwrap_or(own);
+            format!("{name}={token}; path=/; domain=.{domain}{secure}")
         }
         false => {
             server.sessions.lock().unwrap().insert(token.clone(), user);
-            format!("{name}={token}; path=/; HttpOnly")
+            format!("{name}={token}; path=/; HttpOnly{secure}")
         }
     };
     Answer::html(302, "").with_header("Location", redirect_to).with_header("Set-Cookie", cookie)

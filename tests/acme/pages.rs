@@ -51,6 +51,15 @@ fn route(
     copy: Option<&DatabaseCopy>,
 ) -> Answer {
     let url = &request.url;
+    if server.settings().redirect_to_https
+        && request.scheme == "http"
+        && let Some(port) = server.ports.https
+    {
+        let host = request.head.header("host").unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let location = format!("https://{host}:{port}{}", request.head.target);
+        return Answer::html(302, "").with_header("Location", location);
+    }
     if url.is("Logout") {
         return login::logout(cluster, server, request);
     }
@@ -67,7 +76,8 @@ fn route(
         return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
     };
     let user = login::requester(cluster, server, request);
-    if (copy.login && user == Requester::Anonymous) || user == Requester::Rejected {
+    let forced = url.argument("Login").is_some();
+    if ((copy.login || forced) && user == Requester::Anonymous) || user == Requester::Rejected {
         return login::login_required(cluster, server, &user, &request.head.target);
     }
     let settings = server.settings();

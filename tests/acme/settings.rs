@@ -51,6 +51,18 @@ pub struct Settings {
     pub measure_index_ms: u64,
     /// A request over TLS is the user in the certificate of `$WSCC`; without one, a missing login is answered with 401.
     pub certificate_login: bool,
+    /// Logins create an LtpaToken instead of a DomAuthSessId; null means what the scenario says.
+    pub sso: Option<bool>,
+    /// The key of the Web SSO Configuration: a server accepts only tokens of its own key.
+    pub sso_key: String,
+    /// The DNS domain of the LtpaToken; null means that of the host name.
+    pub sso_domain: Option<String>,
+    /// Login cookies are for HTTPS only.
+    pub secure_cookie: bool,
+    /// Users whose login this server refuses.
+    pub refused_users: Vec<String>,
+    /// Every request for the HTTP port is redirected to the HTTPS port.
+    pub redirect_to_https: bool,
     /// Errors in the directory views (cldbdir.nsf and the names view).
     pub dir: DirectoryTraps,
     /// Milliseconds by which this server's clock is ahead.
@@ -138,6 +150,12 @@ impl Default for Settings {
             speed: 1.0,
             measure_index_ms: 0,
             certificate_login: false,
+            sso: None,
+            sso_key: "acme".to_owned(),
+            sso_domain: None,
+            secure_cookie: false,
+            refused_users: Vec::new(),
+            redirect_to_https: false,
             dir: DirectoryTraps::default(),
             clock_skew_ms: 0,
             head_status: None,
@@ -165,6 +183,8 @@ impl Default for Settings {
 pub struct DirectoryTraps {
     /// `($Pathname)` and `($ReplicaID)` answer 404.
     pub hidden_view_404: bool,
+    /// The view over Server documents answers 404.
+    pub servers_404: bool,
     /// The view over Web Site Rule documents answers 404.
     pub site_rules_404: bool,
     /// JSON contains `\<`, `\>` and `\!`, which a strict parser rejects.
@@ -199,6 +219,7 @@ impl Default for DirectoryTraps {
     fn default() -> Self {
         DirectoryTraps {
             hidden_view_404: false,
+            servers_404: false,
             site_rules_404: false,
             invalid_escapes: false,
             surrogates: false,

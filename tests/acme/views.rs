@@ -37,10 +37,9 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request, da
     let hidden = view.starts_with('(') && traps.hidden_view_404;
     let documents = match database {
         "cldbdir.nsf" if !hidden => directory_view(cluster, server, traps, &view),
+        "names.nsf" if view == "icm servers" && !traps.servers_404 => Some((servers(cluster, traps), false)),
         // The lookup view of users shows rows as well, whatever is in them.
-        "names.nsf" if matches!(view.as_str(), "icm servers" | "($users)") => {
-            Some((servers(cluster, traps), false))
-        }
+        "names.nsf" if view == "($users)" => Some((servers(cluster, traps), false)),
         "names.nsf" if view == "icm web rules" && !traps.site_rules_404 => Some((site_rules(cluster), false)),
         _ => None,
     };

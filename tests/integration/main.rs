@@ -18,6 +18,7 @@ mod support;
 mod admin {
     mod api;
     mod status_page;
+    mod status_page_charts;
 }
 
 mod affinity {
@@ -37,9 +38,12 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod init;
     mod init_from;
     mod maintain;
+    mod replay;
     mod restrict;
+    mod sso;
 }
 
 mod docs {
@@ -60,6 +64,7 @@ mod failover {
     mod pooled_connections;
     mod response_deadlines;
     mod rules;
+    mod save_check;
     mod slow_requests;
     mod truth;
     mod under_load;
@@ -115,6 +120,14 @@ mod monitoring {
     mod access_log;
     mod alerts;
     mod metrics;
+}
+
+mod packages {
+    mod artefacts;
+    mod container;
+    mod installation;
+    mod kubernetes;
+    mod machine;
 }
 
 mod process {

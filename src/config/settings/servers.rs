@@ -182,6 +182,25 @@ pub struct NamesColumns {
     pub site: Column,
 }
 
+impl Default for NamesColumns {
+    /// The programmatic names of the recipe in the guide.
+    fn default() -> Self {
+        let name = |name: &str| Column::Name(name.to_owned());
+        Self {
+            name: name("ServerName"),
+            hostname: name("HostName"),
+            address: name("NetAddress"),
+            ports: name("Ports"),
+            cluster: name("ClusterName"),
+            http_port: name("HTTPPort"),
+            http_status: name("HTTPStatus"),
+            https_port: name("HTTPSPort"),
+            https_status: name("HTTPSStatus"),
+            site: name("Site"),
+        }
+    }
+}
+
 /// The format in which a view is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewFormat {

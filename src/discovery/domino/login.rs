@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::client::{DominoClient, DominoResponse};
 use super::fault::{Fault, FetchError};
+use super::login_cookie::{LoginCookie, cookie_header};
 use super::request::{DominoRequest, encode_form};
 use crate::config::settings::Auth;
 
@@ -70,7 +71,7 @@ pub async fn fetch_authenticated(
         }
         sessions.cookies.lock().remove(&key);
     }
-    let cookie = log_in(client, request, user, &password.0).await?;
+    let cookie = cookie_header(&log_in(client, request, user, &password.0).await?.cookies);
     // Stored first: the session is good even if this request fails.
     sessions.cookies.lock().insert(key.clone(), cookie.clone());
     let response = client.fetch(&with_cookie(request, &cookie)).await?;
@@ -81,24 +82,43 @@ pub async fn fetch_authenticated(
     Ok(response)
 }
 
-async fn log_in(
+/// A login that was granted.
+#[derive(Clone, Debug)]
+pub struct GrantedLogin {
+    /// At least one, as the server set them.
+    pub cookies: Vec<LoginCookie>,
+    /// The answer to the login, with the clock of the server in its `Date`.
+    pub response: DominoResponse,
+}
+
+/// Logs in to the server of this request.
+///
+/// # Errors
+/// When the request fails, or the server refuses the login.
+pub async fn log_in(
     client: &DominoClient,
     request: &DominoRequest,
     user: &str,
     password: &[u8],
-) -> Result<String, LoginError> {
+) -> Result<GrantedLogin, LoginError> {
     let form = format!("Username={}&Password={}", encode_form(user.as_bytes()), encode_form(password));
     let login = request.post_form(LOGIN_TARGET, Bytes::from(form));
     let response = client.fetch(&login).await?;
     if response.status >= 500 {
         return Err(FetchError { url: login.url(), fault: Fault::Status(response.status) }.into());
     }
-    let cookie = session_cookies(&response);
+    let cookies = LoginCookie::all_of(&response);
     // Domino answers a refused login with 200 and the form again, a granted one with a redirect or another page.
-    if cookie.is_empty() || wants_login(&response) {
+    if cookies.is_empty() || wants_login(&response) {
         return Err(LoginError::Refused { url: login.url(), user: user.to_owned() });
     }
-    Ok(cookie)
+    Ok(GrantedLogin { cookies, response })
+}
+
+/// The request with these cookies.
+#[must_use]
+pub fn with_cookies(request: &DominoRequest, cookies: &[LoginCookie]) -> DominoRequest {
+    with_cookie(request, &cookie_header(cookies))
 }
 
 fn with_cookie(request: &DominoRequest, cookie: &str) -> DominoRequest {
@@ -119,28 +139,9 @@ fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderValue)
     (header::AUTHORIZATION, value)
 }
 
-/// `DomAuthSessId...` and `LtpaToken...` of a response as one Cookie header; names match in any case
-/// (about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
-fn session_cookies(response: &DominoResponse) -> String {
-    let mut out = String::new();
-    for value in response.headers.get_all(header::SET_COOKIE) {
-        let Ok(text) = value.to_str() else { continue };
-        let pair = text.split(';').next().unwrap_or_default().trim();
-        let Some((name, content)) = pair.split_once('=') else { continue };
-        let lower = name.trim().to_ascii_lowercase();
-        let is_session = lower.starts_with("domauthsessid") || lower.starts_with("ltpatoken");
-        if is_session && !content.trim().is_empty() {
-            if !out.is_empty() {
-                out.push_str("; ");
-            }
-            out.push_str(pair);
-        }
-    }
-    out
-}
-
 /// True for 401, 403, a redirect to the login, and the login form that Domino sends with status 200 instead of data.
-fn wants_login(response: &DominoResponse) -> bool {
+#[must_use]
+pub fn wants_login(response: &DominoResponse) -> bool {
     match response.status {
         401 | 403 => true,
         300..=399 => {

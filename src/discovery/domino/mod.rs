@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod client_tests;
 pub(crate) mod fault;
 pub(crate) mod login;
+pub(crate) mod login_cookie;
 #[cfg(test)]
 mod login_tests;
 pub(crate) mod request;

@@ -136,7 +136,7 @@ fn times(response: &DominoResponse) -> Result<(u64, u64), UnknownModified> {
 }
 
 /// The preferred format of RFC 9110, 5.6.7, which every HTTP/1.1 server sends.
-fn http_date(text: &str) -> Option<u64> {
+pub(crate) fn http_date(text: &str) -> Option<u64> {
     let time = chrono::DateTime::parse_from_rfc2822(text).ok()?;
     u64::try_from(time.timestamp_millis()).ok()
 }

@@ -207,6 +207,16 @@ impl SiteRules {
         Self { rules, unused, ignored }
     }
 
+    /// The host names of the Web Site documents of all rules, each once.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<&str> {
+        let mut hosts: Vec<&str> =
+            self.rules.iter().flat_map(|rule| &rule.hosts).map(AsRef::as_ref).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
     /// In the order in which they are tried.
     #[must_use]
     pub fn rules(&self) -> &[SiteRule] {

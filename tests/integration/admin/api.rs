@@ -8,7 +8,7 @@ const BEARER: (&str, &str) = ("Authorization", "Bearer 0123456789abcdef012345678
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// Every page that only reads, with a valid query, except liveness and readiness.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "/",
     "/status",
     "/config",
@@ -18,6 +18,7 @@ const PAGES: [&str; 12] = [
     "/audit",
     "/simulate?down=Web1",
     "/events",
+    "/history",
     "/statistics",
     "/servers/Web1/drain",
     "/openapi.json",
@@ -51,6 +52,7 @@ fn every_route_answers_as_openapi_json_describes() {
     acme.set("Web2", json!({ "index": 10, "threshold": 20 }));
     let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "cache", "{}");
+    set(&mut config, "admin.history_interval", "100ms");
     let icm = Icm::start(config);
     wait_for(icm.admin);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
@@ -83,6 +85,9 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/events", "", &[200]),
         ("get", "/events", "?after=1", &[200]),
         ("get", "/events", "?after=yesterday", &[400]),
+        ("get", "/history", "", &[200]),
+        ("get", "/history", "?since=17", &[200]),
+        ("get", "/history", "?since=noon", &[400]),
         ("get", "/statistics", "", &[200]),
         ("get", "/servers/{name}/drain", "", &[200, 404]),
         ("get", "/servers/{name}/drain", "?limit=3", &[200]),

@@ -280,7 +280,8 @@ fn the_guide_shows_what_is_printed_and_written() {
     let written = std::fs::read_to_string(dir.path().join("icm.yaml")).unwrap();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/from-nginx-haproxy.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let blocks: Vec<&str> = page.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> =
+        page.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(blocks[0], printed);
     assert!(written.contains(blocks[1]), "{}\nis not in\n{written}", blocks[1]);
 }

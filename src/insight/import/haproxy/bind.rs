@@ -59,15 +59,55 @@ fn to_https<'a>(plan: &FrontendPlan<'a>, context: &mut Context<'_>) -> Option<&'
 
 /// Parameters with a value that `icm` does not need.
 const VALUES_NOT_NEEDED: [&str; 21] = [
-    "name", "backlog", "maxconn", "mss", "process", "thread", "shards", "id", "user", "group", "mode", "uid", "gid",
-    "level", "tcp-ut", "nice", "npn", "severity-output", "ssl-max-ver", "proto", "guid-prefix",
+    "name",
+    "backlog",
+    "maxconn",
+    "mss",
+    "process",
+    "thread",
+    "shards",
+    "id",
+    "user",
+    "group",
+    "mode",
+    "uid",
+    "gid",
+    "level",
+    "tcp-ut",
+    "nice",
+    "npn",
+    "severity-output",
+    "ssl-max-ver",
+    "proto",
+    "guid-prefix",
 ];
 const WORDS_NOT_NEEDED: [&str; 16] = [
-    "no-sslv3", "no-tlsv10", "no-tlsv11", "no-tls-tickets", "strict-sni", "no-strict-sni", "tfo", "transparent", "v4v6",
-    "v6only", "defer-accept", "prefer-client-ciphers", "no-alpn", "generate-certificates", "allow-0rtt", "force-tlsv12",
+    "no-sslv3",
+    "no-tlsv10",
+    "no-tlsv11",
+    "no-tls-tickets",
+    "strict-sni",
+    "no-strict-sni",
+    "tfo",
+    "transparent",
+    "v4v6",
+    "v6only",
+    "defer-accept",
+    "prefer-client-ciphers",
+    "no-alpn",
+    "generate-certificates",
+    "allow-0rtt",
+    "force-tlsv12",
 ];
 const VALUES_CANNOT: [&str; 8] = [
-    "crt-list", "crl-file", "ca-sign-file", "crt-ignore-err", "ca-ignore-err", "interface", "namespace", "tls-ticket-keys",
+    "crt-list",
+    "crl-file",
+    "ca-sign-file",
+    "crt-ignore-err",
+    "ca-ignore-err",
+    "interface",
+    "namespace",
+    "tls-ticket-keys",
 ];
 
 /// Values that are used together, after all parameters of a line.
@@ -220,7 +260,12 @@ fn protocol(d: &Directive, own: &BindTls, listener: &mut ImportedListener, conte
     }
 }
 
-fn client_certificates(d: &Directive, tls: &BindTls, listener: &mut ImportedListener, context: &mut Context<'_>) {
+fn client_certificates(
+    d: &Directive,
+    tls: &BindTls,
+    listener: &mut ImportedListener,
+    context: &mut Context<'_>,
+) {
     let mode = match tls.verify.as_str() {
         "required" => "require",
         "optional" => "request",

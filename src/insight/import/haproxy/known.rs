@@ -117,9 +117,28 @@ fn of_global(d: &Directive, report: &mut ImportReport) {
 
 /// Directives of a section that `icm` does not need.
 const NOT_NEEDED: [&str; 22] = [
-    "http-reuse", "fullconn", "hash-type", "hash-balance-factor", "backlog", "id", "description", "enabled", "email-alert",
-    "load-server-state-from-file", "server-state-file-name", "max-keep-alive-queue", "unique-id-format", "log-tag",
-    "bind-process", "grace", "guid", "max-session-srv-conns", "dynamic-cookie-key", "clitcpka-cnt", "capture", "declare",
+    "http-reuse",
+    "fullconn",
+    "hash-type",
+    "hash-balance-factor",
+    "backlog",
+    "id",
+    "description",
+    "enabled",
+    "email-alert",
+    "load-server-state-from-file",
+    "server-state-file-name",
+    "max-keep-alive-queue",
+    "unique-id-format",
+    "log-tag",
+    "bind-process",
+    "grace",
+    "guid",
+    "max-session-srv-conns",
+    "dynamic-cookie-key",
+    "clitcpka-cnt",
+    "capture",
+    "declare",
 ];
 
 fn of_proxy(d: &Directive, report: &mut ImportReport) {
@@ -135,7 +154,9 @@ fn of_proxy(d: &Directive, report: &mut ImportReport) {
         "use-server" | "ignore-persist" | "force-persist" => {
             report.cannot(d, "icm chooses among servers with a replica", "a route with `servers`");
         }
-        "unique-id-header" => report.cannot(d, "it is a key of the cluster", "headers.request_id: X-Request-ID"),
+        "unique-id-header" => {
+            report.cannot(d, "it is a key of the cluster", "headers.request_id: X-Request-ID")
+        }
         "errorfile" | "errorfiles" | "http-error" => {
             report.cannot(d, "pages have other names and placeholders here", "pages_dir: pages of your own");
         }
@@ -146,13 +167,17 @@ fn of_proxy(d: &Directive, report: &mut ImportReport) {
             of_request(d, d.arg(0), report);
         }
         "filter" => report.cannot(d, "icm has no filters", "keep HAProxy for this, in front of icm"),
-        "rate-limit" => report.cannot(d, "icm limits clients, not sessions", "limits.per_client, limits.connections"),
+        "rate-limit" => {
+            report.cannot(d, "icm limits clients, not sessions", "limits.per_client, limits.connections")
+        }
         "acl" => report.not_needed(d, "no rule that was taken over uses it"),
         "server" | "default-server" | "bind" => report.not_needed(d, "its section is reported"),
         "dispatch" => report.cannot(d, "a server is checked and has a name", "servers.list"),
         "source" => report.cannot(d, "it is a setting of the whole process", "pingora.client_bind_to_ipv4"),
         "persist" | "external-check" => report.cannot(d, "icm has no such thing", ""),
-        ".if" => report.cannot_block(d, "HAProxy decides at its start which lines count", "write those that do"),
+        ".if" => {
+            report.cannot_block(d, "HAProxy decides at its start which lines count", "write those that do")
+        }
         name if NOT_NEEDED.contains(&name) => report.not_needed(d, "icm needs no such setting"),
         _ => {}
     }

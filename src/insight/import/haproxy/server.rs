@@ -63,8 +63,20 @@ const WORDS_NOT_NEEDED: [&str; 14] = [
 ];
 
 const VALUES_CANNOT: [&str; 14] = [
-    "crt", "proto", "ws", "source", "redir", "namespace", "ciphers", "ciphersuites", "ssl-min-ver", "ssl-max-ver",
-    "crl-file", "proxy-v2-options", "socks4", "shard",
+    "crt",
+    "proto",
+    "ws",
+    "source",
+    "redir",
+    "namespace",
+    "ciphers",
+    "ciphersuites",
+    "ssl-min-ver",
+    "ssl-max-ver",
+    "crl-file",
+    "proxy-v2-options",
+    "socks4",
+    "shard",
 ];
 
 pub(super) fn servers(section: &ProxySection<'_>, context: &mut Context<'_>) -> HaproxyServers {

@@ -276,7 +276,9 @@ fn condition_of_if(
         (Some("$uri" | "$request_uri" | "$document_uri"), Some("~" | "~*")) => {
             pattern::of_regex(value).map(|patterns| with_hosts("path", patterns, hosts))
         }
-        (Some(field), Some("~" | "~*")) if field.starts_with("$http_") => field_condition(field, value, hosts),
+        (Some(field), Some("~" | "~*")) if field.starts_with("$http_") => {
+            field_condition(field, value, hosts)
+        }
         _ => None,
     };
     let single = match d.body() {
