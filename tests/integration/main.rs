@@ -40,6 +40,7 @@ mod cli {
     mod explain;
     mod explain_agreement;
     mod init;
+    mod init_from;
     mod maintain;
     mod replay;
     mod restrict;
