@@ -34,6 +34,23 @@ package_crates() {
     crate cargo-cyclonedx 0.5.9 "writes the SBOM"
 }
 
+# Checks pages for accessibility in the tests. It is a file, not a program, so it comes from its registry, once.
+axe_core() {
+    local version=4.14.1 dir=${CARGO_TARGET_DIR:-target}/axe-core
+    local sum=e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+    [ ! -f "$dir/axe.min.js" ] && has chromium || return 0
+    has npm || { say "axe-core is missing, and npm to fetch it: pages are tested for accessibility (optional)"; return 0; }
+    mkdir -p "$dir"
+    if (cd "$dir" && npm pack --silent "axe-core@$version" >/dev/null 2>&1 &&
+        echo "$sum  axe-core-$version.tgz" | sha256sum --check --status &&
+        tar xzf "axe-core-$version.tgz" --strip-components=1 package/axe.min.js package/LICENSE); then
+        say "fetched axe-core $version"
+    else
+        say "going on without axe-core $version, which could not be fetched from npm or has another checksum"
+    fi
+    rm -f "$dir/axe-core-$version.tgz"
+}
+
 for job; do
     case $job in
     build)
@@ -49,6 +66,7 @@ for job; do
         want chromium chromium "pages are tested in a browser"
         want chromedriver chromium-driver "pages are tested in a browser"
         want caddy caddy "certificates are ordered from its ACME server"
+        axe_core
         # Debian installs it in a folder that is only in root's PATH.
         has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
         # Before Podman, which would bring another runtime. It is in a folder that is only in root's PATH, too.

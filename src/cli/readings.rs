@@ -12,7 +12,7 @@ use crate::state::{Cluster, DirectoryOrigin, LoadedDirectory};
 /// One line of the result.
 pub struct ProbeFinding {
     pub is_ok: bool,
-    /// What was tried.
+    /// What was tried, at which server.
     pub subject: String,
     pub text: String,
 }

@@ -57,7 +57,7 @@ pub enum LocalReply {
     Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
     /// The databases of a cluster.
     List(Arc<Cluster>, Arc<ClusterView>),
-    /// Asks whether a save happened; [`save_check::answer`] makes the reply.
+    /// Asks whether a save happened; [`LocalReply::of_save`] makes the reply.
     SaveQuestion(Box<SaveQuestion>),
     /// What the servers say about a save.
     SaveAnswer(Box<AnsweredSave>),
@@ -97,6 +97,16 @@ impl LocalReply {
             Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
                 None
             }
+        }
+    }
+
+    /// The answer to a question about a save.
+    pub(super) async fn of_save(question: SaveQuestion) -> Self {
+        let cluster = Arc::clone(&question.cluster);
+        // On the heap: the future of every request would be larger.
+        match Box::pin(save_check::answer(question)).await {
+            Ok(answer) => Self::SaveAnswer(answer),
+            Err(problem) => Self::Problem(problem, Some(cluster)),
         }
     }
 

@@ -43,6 +43,7 @@ mod response_validation;
 pub mod route;
 mod route_action;
 mod route_context;
+mod route_target;
 pub mod routed;
 pub mod save_check;
 mod server_choice;
@@ -79,7 +80,6 @@ use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
 pub(crate) use fast_path::FastPath;
 use header_edits::FieldEdits;
-use local_reply::LocalReply;
 use login_limits::LoginLimiter;
 use response_headers::ResponseFields;
 
@@ -195,13 +195,7 @@ impl ProxyHttp for Proxy {
             }
             Err(reply) => Err(reply),
         };
-        let accepted = match accepted {
-            Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
-            // On the heap: the future of every request would be larger.
-            Err(LocalReply::SaveQuestion(question)) => Err(Box::pin(save_check::answer(*question)).await),
-            accepted => accepted,
-        };
-        if let Err(reply) = accepted {
+        if let Err(reply) = request_checks::ask_servers(session, ctx, accepted).await {
             let hsts = reply.hsts_of_route(client.tls);
             self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await?;
             return Ok(true);

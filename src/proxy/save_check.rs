@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use http::Method;
 use pingora_http::RequestHeader;
 
-use super::attempt::AttemptFailure;
+use super::attempt::{AttemptFailure, FailedAttempt};
 use super::ctx::Ctx;
-use super::local_reply::LocalReply;
-use super::route_action::target_with_database;
 use super::route_context::TargetUri;
+use super::route_target::target_with_database;
 use super::routed::Routed;
 use crate::config::settings::Mode;
 use crate::domain::save::{self, SaveToken, SaveVerdict, SavedDocument, Unid, saved_document};
@@ -84,8 +83,8 @@ fn advice(request: &RequestHeader, ctx: &Ctx) -> Option<SaveAdvice> {
 fn link(routed: &Routed, ctx: &Ctx, unid: Unid) -> Option<String> {
     let attempt = ctx.attempt.as_ref()?;
     // With `retry_methods: [POST]` several servers may have it; no single one could show that it was not saved.
-    let is_only = |(server, failure): &(_, AttemptFailure)| {
-        *failure == AttemptFailure::Connect || *server == attempt.server
+    let is_only = |failed: &FailedAttempt| {
+        failed.failure == AttemptFailure::Connect || failed.server == attempt.server
     };
     if !ctx.failover.failures.iter().all(is_only) {
         return None;
@@ -137,15 +136,14 @@ pub(super) fn question(
 }
 
 /// Asks each server with a replica once.
-pub(super) async fn answer(question: SaveQuestion) -> LocalReply {
+///
+/// # Errors
+/// The page for a link that is not valid, or while too many others ask.
+pub(super) async fn answer(question: SaveQuestion) -> Result<Box<AnsweredSave>, Problem> {
     let SaveQuestion { cluster, view, token, link } = question;
-    let Some(mut token) = token else {
-        return LocalReply::Problem(Problem::SaveLinkInvalid, Some(cluster));
-    };
+    let mut token = token.ok_or(Problem::SaveLinkInvalid)?;
     let state = Arc::clone(&cluster.persistent_state);
-    let Some(_running) = state.save_checks.begin() else {
-        return LocalReply::Problem(Problem::Overloaded, Some(cluster));
-    };
+    let _running = state.save_checks.begin().ok_or(Problem::Overloaded)?;
     token.server = view.current_tag(token.server);
     let asked_unix_ms = clock::unix_ms();
     let logged = document_copies::read(&cluster, &view, token.database, token.unid).await;
@@ -153,7 +151,7 @@ pub(super) async fn answer(question: SaveQuestion) -> LocalReply {
     let verdict = save::decide(&token, &readings);
     state.save_checks.record(verdict.as_str());
     log_answer(&cluster, &token, verdict, &logged);
-    LocalReply::SaveAnswer(Box::new(AnsweredSave { cluster, view, token, link, asked_unix_ms, verdict }))
+    Ok(Box::new(AnsweredSave { cluster, view, token, link, asked_unix_ms, verdict }))
 }
 
 fn log_answer(

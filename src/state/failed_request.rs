@@ -14,7 +14,7 @@ pub struct FailedRequest {
     /// When it ended, in milliseconds since 1970.
     pub at: u64,
     pub method: String,
-    /// Without the query.
+    /// What comes before the query.
     pub path: String,
     /// What the client got; 0 = no response.
     pub status: u16,

@@ -24,9 +24,8 @@ pub struct ServerReading {
     pub failed: u64,
     /// Requests that went to another server after this one failed.
     pub failed_over: u64,
-    /// Responses by their time.
+    /// Responses by the time they took.
     pub response_times: [u64; BUCKETS],
-    /// Requests in flight.
     pub in_flight: u32,
     /// The index to show, 0..=100.
     pub index: Option<f32>,

@@ -18,6 +18,7 @@ mod support;
 mod admin {
     mod api;
     mod status_page;
+    mod status_page_charts;
 }
 
 mod affinity {
@@ -121,10 +122,10 @@ mod monitoring {
 }
 
 mod packages {
-    mod container;
-    mod kubernetes;
     mod artefacts;
+    mod container;
     mod installation;
+    mod kubernetes;
     mod machine;
 }
 

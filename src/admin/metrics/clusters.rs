@@ -30,7 +30,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
         out.sample(&[("cluster", *name)], cluster.persistent_state.traffic.site_crossings());
     }
     out.counter("icm_save_checks_total", "Answers to the question whether a save that was cut happened");
-    for (name, cluster) in clusters.iter().filter(|(_, cluster)| cluster.settings.has_companion()) {
+    for (name, cluster) in clusters.iter().filter(|(_, cluster)| !cluster.settings.is_pool()) {
         for (answer, count) in cluster.persistent_state.save_checks.answers() {
             out.sample(&[("cluster", *name), ("answer", answer)], count);
         }

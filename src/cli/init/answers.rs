@@ -29,7 +29,7 @@ pub(super) struct Account {
 }
 
 impl WantedServer {
-    /// `https://web1.acme.example`, `web1.acme.example:8080`, `[2001:db8::1]`.
+    /// Parses `https://web1.acme.example`, `web1.acme.example:8080` and `[2001:db8::1]`.
     pub(super) fn parse(text: &str) -> Result<Self, InitError> {
         let wrong = |why: &str| {
             InitError::Usage(format!(

@@ -22,12 +22,13 @@ use crate::config::settings::{Auth, NamesView, SiteRuleColumns, SiteRulesView, U
 use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::discovery::site_rules;
 use crate::util::clock;
+use crate::util::host::is_loopback;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Host names in a comment.
 const MAX_HOSTS: usize = 20;
 
-/// What was read.
+/// What was read from the servers.
 #[derive(Debug)]
 pub(super) struct Findings {
     target: InitTarget,
@@ -61,10 +62,7 @@ pub(super) async fn read(
     );
     let allow_plaintext = account.is_some() && !target.https && !target.address.ip().is_loopback();
     if allow_plaintext && !allows_plaintext(arguments, &url)? {
-        return Err(InitError::Usage(format!(
-            "{url} is plain HTTP, so everyone on the way could read the password: use https, or --allow-plaintext if the \
-             network is trusted"
-        )));
+        return Err(plaintext_refused(&url));
     }
     let login = account::log_in(&client, &target, account).await?;
     let login_note = login_note(&target, &login);
@@ -84,6 +82,7 @@ pub(super) async fn read(
     println!("{}", directory.as_deref().unwrap_or("cldbdir.nsf: not there, so this server is in no cluster"));
     let cluster = members::find(reader, databases.as_ref()).await;
     print_members(&cluster);
+    let allow_plaintext = allow_plaintext || allows_members(arguments, &target, account, &cluster)?;
     if !cluster.members.iter().any(|member| member.at.is_some()) {
         let names: Vec<String> = cluster.members.iter().map(|member| member.name.to_string()).collect();
         return Err(InitError::NoAddresses { members: names.join(", ") });
@@ -120,6 +119,30 @@ pub(super) async fn read(
         login,
         target,
     })
+}
+
+/// Whether the configuration will send the password in clear text to a member elsewhere, which must be allowed even where the
+/// server that was named is on this machine.
+fn allows_members(
+    arguments: &InitArgs,
+    target: &InitTarget,
+    account: Option<&Account>,
+    cluster: &FoundCluster,
+) -> Result<bool, InitError> {
+    let mut hosts = cluster.members.iter().filter_map(|member| member.at.as_ref());
+    let Some(at) = hosts.find(|at| !is_loopback(&at.host)).filter(|_| account.is_some() && !target.https)
+    else {
+        return Ok(false);
+    };
+    let url = format!("http://{at}");
+    if allows_plaintext(arguments, &url)? { Ok(true) } else { Err(plaintext_refused(&url)) }
+}
+
+fn plaintext_refused(url: &str) -> InitError {
+    InitError::Usage(format!(
+        "{url} is plain HTTP, so everyone on the way could read the password: use https, or --allow-plaintext if the network \
+         is trusted"
+    ))
 }
 
 impl Findings {

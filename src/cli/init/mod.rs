@@ -54,7 +54,7 @@ pub struct InitArgs {
     /// User with Reader access to cldbdir.nsf.
     #[arg(long, value_name = "NAME")]
     pub(super) user: Option<String>,
-    /// Read as Anonymous.
+    /// Read without an account, as Anonymous.
     #[arg(long, conflicts_with_all = ["user", "password_file"])]
     pub(super) anonymous: bool,
     /// File with the password of the user; without it, icm asks at the terminal.
@@ -69,13 +69,13 @@ pub struct InitArgs {
     /// Name of the cluster, if the Domino Directory does not give it.
     #[arg(long, value_name = "NAME")]
     pub(super) cluster: Option<String>,
-    /// Address for clients.
+    /// Address that clients connect to.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub(super) listen: SocketAddr,
     /// Directory in which icm keeps what must survive a restart.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(super) state_dir: Option<PathBuf>,
-    /// File to write.
+    /// Configuration file to write.
     #[arg(short, long, value_name = "FILE", default_value = "icm.yaml", value_hint = clap::ValueHint::FilePath)]
     pub(super) output: PathBuf,
     /// Replace the file if it exists.
@@ -152,7 +152,7 @@ fn check_output(arguments: &InitArgs) -> Result<(), InitError> {
     Ok(())
 }
 
-/// `icm.password` beside `icm.yaml`.
+/// The file `icm.password` beside `icm.yaml`.
 fn password_path(output: &Path) -> PathBuf {
     output.with_extension("password")
 }

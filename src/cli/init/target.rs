@@ -43,9 +43,9 @@ pub(super) enum AnonymousAccess {
     Rows,
     /// A login form or a challenge.
     Login,
-    /// Status 404.
+    /// Status 404: no such view.
     NotFound,
-    /// Something else.
+    /// Another status, or no view.
     Unknown(u16),
 }
 
@@ -54,7 +54,7 @@ pub(super) enum AnonymousAccess {
 pub(super) enum LoginKind {
     /// A form, and a cookie afterwards.
     Session,
-    /// `WWW-Authenticate: Basic`.
+    /// A challenge for Basic authentication.
     Basic,
 }
 

@@ -85,7 +85,7 @@ pub async fn fetch_authenticated(
 /// A login that was granted.
 #[derive(Clone, Debug)]
 pub struct GrantedLogin {
-    /// At least one.
+    /// At least one, as the server set them.
     pub cookies: Vec<LoginCookie>,
     /// The answer to the login, with the clock of the server in its `Date`.
     pub response: DominoResponse,

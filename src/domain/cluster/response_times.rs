@@ -35,7 +35,7 @@ impl ResponseTimes {
         std::array::from_fn(|ix| self.0.get(ix).map_or(0, |count| count.load(Relaxed)))
     }
 
-    /// All responses.
+    /// The sum of all buckets.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().map(|count| count.load(Relaxed)).sum()

@@ -16,7 +16,7 @@ const CONTENT_LEN: usize = 8 + 16 + 4 + 3 * 8;
 pub struct SaveToken {
     /// The database of the document.
     pub database: ReplicaId,
-    /// The document itself.
+    /// The document that may have been saved.
     pub unid: Unid,
     /// The tag of the server that got the request, as in cookies.
     pub server: u32,

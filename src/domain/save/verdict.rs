@@ -11,9 +11,9 @@ const RESOLUTION_MS: u64 = 1_000;
 /// What one server answered about its copy of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyReading {
-    /// The tag of the server.
+    /// The tag of the server, as in cookies.
     pub server: u32,
-    /// What it said.
+    /// What it said about the document.
     pub answer: CopyAnswer,
 }
 
@@ -69,7 +69,7 @@ pub enum SaveUnknown {
     ServerGone,
     /// That server does not say anything about the document.
     NotTold,
-    /// Its clock moved.
+    /// The clock of that server moved.
     ClockMoved,
     /// The change may be the user's own one from just before.
     EarlierWrite,

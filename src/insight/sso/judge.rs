@@ -52,7 +52,7 @@ pub enum LoginVerdict {
     Unknown,
 }
 
-/// One database.
+/// The verdict about one database.
 #[derive(Clone, Debug, Serialize)]
 pub struct DatabaseVerdict {
     pub database: String,

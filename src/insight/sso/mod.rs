@@ -18,7 +18,7 @@ use judge::PublicSide;
 pub struct TestAccount {
     /// The name of the Domino user.
     pub user: String,
-    /// Its Internet password.
+    /// Its Internet password, which is only sent.
     pub password: Secret,
 }
 

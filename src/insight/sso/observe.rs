@@ -3,7 +3,7 @@
 /// A server and its login.
 #[derive(Clone, Debug)]
 pub struct SeenServer {
-    /// The abbreviated name.
+    /// The abbreviated Domino name.
     pub name: String,
     /// Its name on the network.
     pub hostname: String,
@@ -55,7 +55,7 @@ pub enum SeenAnswer {
     OpensForAll,
     /// A login form, a challenge, or 403.
     WantsLogin,
-    /// Neither, and why.
+    /// It was not seen, and why.
     Unknown(String),
 }
 

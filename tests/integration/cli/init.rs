@@ -120,7 +120,7 @@ fn init_and_run_are_enough_for_a_balancer_that_serves_a_cluster() {
 
 #[test]
 fn an_existing_file_is_kept_unless_it_is_forced() {
-    let acme = Acme::sample();
+    let acme = Acme::built_in();
     let folder = Folder::new();
     std::fs::write(folder.output(), "mine").unwrap();
     let refused = folder.init(&http(&acme, "Web1"), &[]);
@@ -208,6 +208,24 @@ fn each_reason_to_write_nothing_is_one_sentence_with_an_exit_code() {
         assert!(failed.code == 64 && failed.err.contains(flag), "{flag}: {failed:?}");
     }
     folder.assert_nothing_written();
+}
+
+#[test]
+fn a_password_goes_to_another_machine_in_clear_text_only_if_that_is_allowed() {
+    // Its Redirect command names servers that are not on this machine, and do not resolve.
+    let acme = Acme::sample();
+    let folder = Folder::new();
+    let refused = folder.init(&http(&acme, "Web1"), &[]);
+    assert!(refused.code == 64 && refused.err.contains("--allow-plaintext"), "{refused:?}");
+    folder.assert_nothing_written();
+    let allowed = folder.init(&http(&acme, "Web1"), &["--allow-plaintext"]);
+    assert_eq!(allowed.code, 2, "written, but no server resolves: {allowed:?}");
+    assert!(allowed.out.contains("The file is written, but the check found a problem"), "{allowed:?}");
+    let text = folder.text();
+    assert!(
+        text.contains("allow_plaintext: true") && text.contains("DOES NOT ANSWER: web1.acme.example"),
+        "{text}"
+    );
 }
 
 #[test]

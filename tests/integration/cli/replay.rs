@@ -94,7 +94,7 @@ fn users(icm: &Icm) -> Vec<Browser> {
 fn visit(users: &mut [Browser], target: &str) -> Vec<String> {
     let one = |(n, user): (usize, &mut Browser)| {
         let agent = format!("browser {n}");
-        user.request("GET", target, &[("User-Agent", &agent)], b"").server()
+        user.request("GET", target, &[("User-Agent", &agent)], b"").server().to_owned()
     };
     users.iter_mut().enumerate().map(one).collect()
 }

@@ -99,7 +99,7 @@ fn what_loses_a_login_is_found_and_named() {
         "a failover to Web1/Acme: the server does not accept LtpaToken, and the clocks are ",
     );
     site.acme.set("Web2", json!({ "clock_skew_ms": 0, "sso": false }));
-    site.assert_lost(mail, "Web1/Acme -> Web2/Acme: the server has sessions of its own (DomAuthSessId)");
+    site.assert_lost(mail, "a failover to Web2/Acme: the server has sessions of its own (DomAuthSessId)");
     site.acme.set("all", json!({ "sso": false }));
     site.assert_lost(
         mail,
