@@ -7,7 +7,7 @@ use super::line::Tie;
 use super::selection::{Draw, Moment, NewUser, Question, compare_draws, only_takes_away};
 use super::sides::Side;
 use super::users::{MovedUsers, UserKey};
-use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome, ServerId};
+use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason, ServerId};
 
 /// One attempt on both sides.
 pub(super) struct ReplayedAttempt<'a> {
@@ -24,7 +24,14 @@ impl ReplayedAttempt<'_> {
     }
 
     pub fn decide_after(&self, tie: Tie, on: Option<ServerId>) -> Decision {
-        self.after.decide(self.sides.1, self.question, (tie, on), self.tried)
+        let mut decision = self.after.decide(self.sides.1, self.question, (tie, on), self.tried);
+        // What is down by the change would not answer a last try.
+        if let SelectionOutcome::Serve(server, SelectionReason::LastResort) = decision.outcome
+            && self.is_excluded(server)
+        {
+            decision.outcome = SelectionOutcome::NoServer;
+        }
+        decision
     }
 
     /// Whether the change alone keeps everybody from this server.

@@ -85,7 +85,7 @@ fn replay_with(limits: &str, changes: &ReplayChanges, lines: &[Value]) -> Cluste
 }
 
 fn replay(changes: &ReplayChanges, lines: &[Value]) -> ClusterReplay {
-    replay_with("open_server: redirect", changes, lines)
+    replay_with("open_server: off", changes, lines)
 }
 
 fn down(server: &str) -> ReplayChanges {

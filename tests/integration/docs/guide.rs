@@ -32,7 +32,7 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/listeners.md", "text", 1), // lines for HAProxy
     ("docs/maintenance.md", "sh not-here", 1), // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
-    ("docs/replay.md", "text", 1), // the report of a real run
+    ("docs/replay.md", "text", 1),          // the report of a real run
     ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
