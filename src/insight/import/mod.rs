@@ -36,7 +36,7 @@ use report::ImportReport;
 pub enum ImportFormat {
     /// Blocks in braces, directives that end with `;`.
     Nginx,
-    /// Sections of lines.
+    /// Sections of lines without braces.
     Haproxy,
 }
 

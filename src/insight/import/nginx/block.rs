@@ -24,7 +24,7 @@ pub(super) struct NginxLocation<'a> {
     pub path: &'a str,
 }
 
-/// Where `proxy_pass` leads.
+/// The servers to which `proxy_pass` leads.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyTarget<'a> {
     pub d: &'a Directive,
@@ -35,7 +35,7 @@ pub(super) struct ProxyTarget<'a> {
     pub uri: String,
 }
 
-/// A `server` block.
+/// A `server` block with what is known about it.
 #[derive(Clone, Debug)]
 pub(super) struct ServerBlock<'a> {
     pub d: &'a Directive,
