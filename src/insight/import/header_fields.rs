@@ -83,7 +83,11 @@ pub(crate) fn to_server(
         }
         _ if value.is_empty() => remove(d, &["headers", "to_server", "remove"], name, scope, report),
         _ if value.contains('$') => {
-            report.cannot(d, "its value has variables of nginx", "headers.to_server.set takes fixed values");
+            report.cannot(
+                d,
+                "its value is computed for each request",
+                "headers.to_server.set takes fixed values",
+            );
         }
         _ => scope.set(d, &["headers", "to_server", "set", name], scalar::scalar(value), report),
     }
@@ -160,7 +164,7 @@ pub(crate) fn to_client(
             report.cannot(d, "icm does not let this field be changed", "docs/headers.md")
         }
         _ if value.contains('$') => {
-            report.cannot(d, "its value has variables of nginx", "headers.set takes fixed values");
+            report.cannot(d, "its value is computed for each request", "headers.set takes fixed values");
         }
         _ if value.is_empty() => remove(d, &["headers", "remove"], name, scope, report),
         _ => scope.set(d, &["headers", "set", name], scalar::scalar(value), report),

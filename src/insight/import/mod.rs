@@ -28,7 +28,7 @@ pub use report::{ImportItem, ImportOutcome};
 
 use directive::Directive;
 use header_fields::CONNECTOR_HEADERS;
-use model::{ImportModel, ImportedCluster};
+use model::{ImportModel, ImportedCluster, one_family};
 use report::ImportReport;
 
 /// The program whose configuration is read.
@@ -36,7 +36,7 @@ use report::ImportReport;
 pub enum ImportFormat {
     /// Blocks in braces, directives that end with `;`.
     Nginx,
-    /// Sections of lines.
+    /// Sections of lines without braces.
     Haproxy,
 }
 
@@ -132,6 +132,7 @@ pub fn import(
         return Err(ImportError::NoServers(shown));
     }
     model.clusters.iter_mut().for_each(give_connector_headers);
+    one_family(&mut model);
     let items = report.finish(&directives);
     Ok(verify::finish(format, &shown, &model, items))
 }

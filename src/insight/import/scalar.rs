@@ -46,8 +46,8 @@ fn millis(text: &str, without_unit: u64) -> Option<u64> {
 /// A duration of `icm.yaml`.
 pub(crate) fn duration(millis: u64) -> String {
     match millis {
-        ms if ms % 1000 != 0 => format!("{ms}ms"),
-        ms if ms >= 120_000 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if !ms.is_multiple_of(1000) => format!("{ms}ms"),
+        ms if ms >= 120_000 && ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
         ms => format!("{}s", ms / 1000),
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
 /// A size of `icm.yaml`, in the largest unit that divides it.
 pub(crate) fn size(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(factor, _)| bytes > 0 && bytes % factor == 0) {
+    match units.iter().find(|(factor, _)| bytes > 0 && bytes.is_multiple_of(*factor)) {
         Some((factor, unit)) => format!("{}{unit}", bytes / factor),
         None if bytes == 0 => "0".to_owned(),
         None => format!("{bytes}B"),

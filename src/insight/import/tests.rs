@@ -211,6 +211,29 @@ backend api
 }
 
 #[test]
+fn a_backend_with_some_of_the_servers_is_a_route_with_its_timeout() {
+    let imported = haproxy(
+        " use_backend slow if { path_beg /traveler }\n use_backend gone if { path_beg /gone }
+backend slow
+ timeout server 30m
+ server other 10.0.0.12:80
+backend gone
+ server-template x 3 x.example:80",
+    );
+    assert_eq!(of_cluster(&imported, "routes.0.servers.0"), "web2");
+    assert_eq!(of_cluster(&imported, "routes.0.response_timeout"), "30m");
+    assert!(reasons(&imported).iter().any(|r| r.starts_with("use_backend gone")), "{:?}", reasons(&imported));
+    check(&imported);
+}
+
+#[test]
+fn addresses_of_both_families_are_one_listener_and_connector_headers_are_of_each_server() {
+    let imported = nginx("listen [::]:80; proxy_set_header $WSRA $remote_addr;");
+    assert_eq!(check(&imported).listeners.len(), 1, "{}", imported.yaml);
+    assert_eq!(of_cluster(&imported, "servers.list.1.connector_headers"), "safe");
+}
+
+#[test]
 fn what_leads_to_no_servers_is_an_error() {
     let error = |name: &str, text: &str| {
         import(Path::new(name), None, &MemoryTree::of(&[(name, text)])).unwrap_err().to_string()

@@ -88,8 +88,7 @@ fn comment_out_empty_keys(lines: &mut YamlLines, from: usize, mut indent: usize)
         if line.text.starts_with('#') || line.text.is_empty() {
             continue;
         }
-        let is_parent =
-            line.text.ends_with(':') && (line.indent < indent || line.indent == indent && at + 1 <= from);
+        let is_parent = line.text.ends_with(':') && line.indent <= indent;
         if !is_parent {
             return;
         }

@@ -120,8 +120,11 @@ impl<'a> AclTable<'a> {
     }
 }
 
+/// Whether a term is negated, and its words: the name of an `acl`, or a test.
+type AclTerm = (bool, Vec<String>);
+
 /// Alternatives (`||`, `or`) of terms that must all hold, each with whether it is negated.
-fn terms(words: &[String]) -> Option<Vec<Vec<(bool, Vec<String>)>>> {
+fn terms(words: &[String]) -> Option<Vec<Vec<AclTerm>>> {
     let mut alternatives = vec![Vec::new()];
     let mut negated = false;
     let mut words = words.iter();

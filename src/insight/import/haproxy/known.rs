@@ -229,6 +229,9 @@ fn of_request(d: &Directive, action: &str, report: &mut ImportReport) {
         | "set-priority-offset" => {
             report.cannot(d, "icm has no such action", "write a route with a condition");
         }
+        lua if lua.starts_with("lua.") => {
+            report.cannot(d, "icm runs no scripts", "keep HAProxy for this path, in front of icm");
+        }
         _ => {}
     }
 }

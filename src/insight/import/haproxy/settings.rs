@@ -33,6 +33,24 @@ pub(super) fn apply_all(
     }
 }
 
+/// The directives of a backend that is a pool. What holds for all clusters is not taken from it.
+pub(super) fn of_pool(section: &ProxySection<'_>, keys: &mut KeySet, context: &mut Context<'_>) {
+    for d in section.own().iter().filter(|d| !matches!(&*d.name, "compression" | "filter" | "maxconn")) {
+        let mut unused = KeySet::default();
+        one(d, keys, &mut unused, context);
+    }
+}
+
+/// The time that a route waits for the servers of a backend.
+pub(super) fn of_route(section: &ProxySection<'_>, keys: &mut KeySet, context: &mut Context<'_>) {
+    for d in section.own().iter().filter(|d| d.name == "timeout" && d.arg(0) == "server") {
+        if let Some(time) = scalar::haproxy_millis(d.arg(1)).filter(|ms| *ms > 0).map(scalar::duration) {
+            set(keys, d, &["response_timeout"], time.clone(), context.report);
+            set(keys, d, &["body_timeout"], time, context.report);
+        }
+    }
+}
+
 fn set(keys: &mut KeySet, d: &Directive, path: &[&str], value: String, report: &mut ImportReport) {
     let shown = path.join(".");
     match keys.set(path, value, &d.at) {

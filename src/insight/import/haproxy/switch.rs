@@ -6,7 +6,7 @@ use super::super::directive::Directive;
 use super::super::model::{ImportModel, ImportedCluster, ImportedMatch, ImportedPool, ImportedRoute, KeySet};
 use super::super::scalar;
 use super::condition::AclTable;
-use super::{Context, ProxySection, cluster_name, server};
+use super::{Context, ProxySection, cluster_name, server, settings};
 
 /// A `use_backend` that could be translated.
 struct SwitchRule<'a> {
@@ -108,42 +108,45 @@ impl<'a> FrontendPlan<'a> {
             }
             let found = context.sections.iter().find(|s| s.name() == rule.backend).copied();
             let Some(section) = found else { continue };
-            let (key, value) = target(rule, &section, cluster, context);
+            let Some(keys) = target(rule, &section, cluster, context) else { continue };
             for condition in &rule.conditions {
-                let mut keys = KeySet::default();
-                if !key.is_empty() {
-                    let _ = keys.set(&[key], value.clone(), &rule.d.at);
-                }
-                cluster.add_route(ImportedRoute {
-                    condition: condition.clone(),
-                    keys,
-                    at: rule.d.at.clone(),
-                });
+                let (condition, keys) = (condition.clone(), keys.clone());
+                cluster.add_route(ImportedRoute { condition, keys, at: rule.d.at.clone() });
             }
             context.report.taken(rule.d, "routes[]");
         }
     }
 }
 
-/// The key and value of a route to a backend: none for the cluster itself, some of its servers, or a pool.
+/// The keys of a route to a backend: none for the cluster itself, some of its servers, or a pool. `None` if the backend has no
+/// servers, which is reported.
 fn target<'a>(
     rule: &SwitchRule<'a>,
     section: &ProxySection<'a>,
     cluster: &mut ImportedCluster,
     context: &mut Context<'a>,
-) -> (&'static str, String) {
-    let name = cluster_name(rule.backend);
+) -> Option<KeySet> {
+    let (name, at) = (cluster_name(rule.backend), rule.d.at.clone());
+    let mut keys = KeySet::default();
     if name == cluster.name {
-        return ("", String::new());
+        return Some(keys);
     }
     let mut found = server::servers(section, context);
+    if found.servers.is_empty() {
+        let why = "the servers of this backend could not be taken over";
+        context.report.cannot(rule.d, why, "write a route with `pool`");
+        return None;
+    }
     context.report.taken(section.d, "pools[], routes[]");
     let member =
         |address: &str| cluster.servers.iter().find(|own| own.address == address).map(|own| own.name.clone());
     let members: Option<Vec<String>> = found.servers.iter().map(|server| member(&server.address)).collect();
-    if let Some(names) = members.filter(|names| !names.is_empty() && found.scheme == cluster.scheme) {
-        let is_all = names.len() == cluster.servers.len();
-        return if is_all { ("", String::new()) } else { ("servers", scalar::list(&names)) };
+    if let Some(names) = members.filter(|_| found.scheme == cluster.scheme) {
+        if names.len() < cluster.servers.len() {
+            let _ = keys.set(&["servers"], scalar::list(&names), &at);
+        }
+        settings::of_route(section, &mut keys, context);
+        return Some(keys);
     }
     // One machine has one name, so that `icm restrict` acts on the pool too.
     for server in &mut found.servers {
@@ -152,7 +155,10 @@ fn target<'a>(
             server.name.clone_from(&own.name);
         }
     }
-    let at = rule.d.at.clone();
-    let pool = ImportedPool { name, at, scheme: found.scheme, servers: found.servers, keys: found.keys };
-    ("pool", scalar::scalar(cluster.pool(pool)))
+    let mut pool_keys = found.keys;
+    settings::of_pool(section, &mut pool_keys, context);
+    let pool =
+        ImportedPool { name, at: at.clone(), scheme: found.scheme, servers: found.servers, keys: pool_keys };
+    let _ = keys.set(&["pool"], scalar::scalar(cluster.pool(pool)), &at);
+    Some(keys)
 }

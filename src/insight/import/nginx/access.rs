@@ -10,7 +10,7 @@ use super::super::model::{ImportedCluster, ImportedMatch, ImportedRule};
 use super::super::pattern::by_database;
 use super::Context;
 use super::block::{LocationKind, NginxLocation, ServerBlock};
-use super::location::{condition, in_order};
+use super::order::{condition, in_order};
 
 /// The directive with which a location refuses every request.
 pub(super) fn denies_all<'a>(location: &NginxLocation<'a>) -> Option<(&'a Directive, u16)> {

@@ -2,7 +2,7 @@
 
 use super::super::directive::Directive;
 use super::super::report::ImportReport;
-use super::{Context, redirect};
+use super::{Context, to_https};
 
 /// How a location is compared with the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct NginxLocation<'a> {
     pub path: &'a str,
 }
 
-/// Where `proxy_pass` leads.
+/// The servers to which `proxy_pass` leads.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyTarget<'a> {
     pub d: &'a Directive,
@@ -35,7 +35,7 @@ pub(super) struct ProxyTarget<'a> {
     pub uri: String,
 }
 
-/// A `server` block.
+/// A `server` block with what is known about it.
 #[derive(Clone, Debug)]
 pub(super) struct ServerBlock<'a> {
     pub d: &'a Directive,
@@ -54,7 +54,7 @@ impl<'a> ServerBlock<'a> {
         let names = names(d, context.report);
         let mut locations = Vec::new();
         collect(d, &mut locations);
-        let to_https = redirect::is_to_https(d, &names, context.report);
+        let to_https = to_https::is_to_https(d, &names, context.report);
         let mut block = Self { d, names, locations, main: None, target: None, to_https };
         if !to_https {
             block.find_target(context.report);

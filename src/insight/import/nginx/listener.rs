@@ -173,7 +173,6 @@ pub(super) fn finish(
         }
         challenge_folders(block, context, model);
     }
-    one_family(model);
 }
 
 /// The folder of certbot in a block that redirects everything else.
@@ -196,39 +195,5 @@ fn challenge_folders(block: &ServerBlock<'_>, context: &mut Context<'_>, model: 
         let mut unused = KeySet::default();
         location::translate(&only, &[], &mut own, &mut unused, context);
         own.routes.into_iter().rev().for_each(|route| cluster.routes.insert(0, route));
-    }
-}
-
-/// nginx needs an address for each family; a socket of `icm` on `[::]` takes IPv4 as well.
-fn one_family(model: &mut ImportModel) {
-    let v6: Vec<String> =
-        model.listeners.iter().filter_map(|l| Some(l.address.strip_prefix("[::]")?.to_owned())).collect();
-    let mut v4 = Vec::new();
-    model.listeners.retain(|l| {
-        let is_double =
-            l.address.strip_prefix("0.0.0.0").is_some_and(|port| v6.iter().any(|other| other == port));
-        if is_double {
-            v4.push(l.clone());
-        }
-        !is_double
-    });
-    for old in v4 {
-        let port = old.address.trim_start_matches("0.0.0.0").to_owned();
-        let Some(listener) = model.listeners.iter_mut().find(|l| l.address == format!("[::]{port}")) else {
-            continue;
-        };
-        listener.has_tls |= old.has_tls;
-        listener.wants_proxy_protocol |= old.wants_proxy_protocol;
-        listener.redirect_to_https = listener.redirect_to_https.take().or(old.redirect_to_https);
-        for certificate in old.certificates {
-            if !listener.certificates.iter().any(|known| known.cert == certificate.cert) {
-                listener.certificates.push(certificate);
-            }
-        }
-        for (path, value) in old.keys.0 {
-            if !listener.keys.0.iter().any(|(known, _)| *known == path) {
-                listener.keys.0.push((path, value));
-            }
-        }
     }
 }

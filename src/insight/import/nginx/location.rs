@@ -2,11 +2,12 @@
 //! in their order, so they are written in the order in which nginx prefers them.
 
 use super::super::address::host_of;
-use super::super::model::{ImportedCluster, ImportedMatch, ImportedRoute, KeySet};
-use super::super::{pattern, scalar};
-use super::block::{LocationKind, NginxLocation, ServerBlock, target};
+use super::super::model::{ImportedCluster, ImportedRoute, KeySet};
+use super::super::scalar;
+use super::block::{LocationKind, NginxLocation, ProxyTarget, ServerBlock, target};
+use super::order::{condition, in_order};
 use super::settings::{self, RouteScope, Scope};
-use super::{Context, redirect, upstream};
+use super::{Context, access, redirect, upstream};
 
 /// Adds a route for each location that does something else than the cluster.
 pub(super) fn translate(
@@ -58,46 +59,6 @@ pub(super) fn translate(
     }
 }
 
-/// The locations in the order in which nginx prefers them.
-pub(super) fn in_order<'a>(block: &ServerBlock<'a>) -> Vec<NginxLocation<'a>> {
-    let has_regex = block.locations.iter().any(|l| l.kind == LocationKind::Regex);
-    let rank = |l: &NginxLocation<'_>| match l.kind {
-        LocationKind::Exact => 0,
-        LocationKind::FinalPrefix if has_regex => 1,
-        LocationKind::Regex => 2,
-        _ => 3,
-    };
-    let mut all = block.locations.clone();
-    let length = |l: &NginxLocation<'_>| match l.kind {
-        LocationKind::Regex => 0,
-        _ => usize::MAX - l.path.len(),
-    };
-    all.sort_by_key(|l| (rank(l), length(l)));
-    all
-}
-
-/// The condition of a location; `None` if it cannot be written.
-pub(super) fn condition(location: &NginxLocation<'_>, hosts: &[String]) -> Option<ImportedMatch> {
-    let path = location.path;
-    let mut condition = match location.kind {
-        LocationKind::Exact => (pattern::is_pattern(path) && !path.contains('*'))
-            .then(|| ImportedMatch::of("path", vec![path.to_owned()]))?,
-        LocationKind::Regex => ImportedMatch::of("path", pattern::of_regex(path)?),
-        _ if path == "/" => ImportedMatch::default(),
-        _ => match path.strip_suffix('/') {
-            // A prefix is compared by whole segments.
-            Some(folder) if pattern::is_pattern(folder) && !folder.contains('*') => {
-                ImportedMatch::of("path_prefix", vec![folder.to_owned()])
-            }
-            _ => ImportedMatch::of("path", pattern::of_prefix(path)?),
-        },
-    };
-    if !hosts.is_empty() {
-        condition.lists.push(("host", hosts.to_vec()));
-    }
-    Some(condition)
-}
-
 /// Writes the action of a location. False if the location needs no route, or none is possible; then it is reported.
 fn action(
     location: &NginxLocation<'_>,
@@ -106,7 +67,7 @@ fn action(
     cluster: &mut ImportedCluster,
     context: &mut Context<'_>,
 ) -> bool {
-    if super::access::denies_all(location).is_some() {
+    if access::denies_all(location).is_some() {
         // The rule of `access` ends the request before any route.
         context.report.taken(location.d, "access[]");
         return false;
@@ -131,8 +92,7 @@ fn action(
                 context.report.taken(location.d, "the servers of the cluster");
                 return location.d.body().len() > 1;
             }
-            other_servers(&target, route, cluster, context);
-            true
+            other_servers(&target, route, cluster, context)
         }
         Ok(None) => files(location, block, route, context),
         Err((d, why)) => {
@@ -143,14 +103,17 @@ fn action(
     }
 }
 
-/// Some of the cluster's servers, or a pool.
+/// Some of the cluster's servers, or a pool. False if none could be taken over, which is reported.
 fn other_servers(
-    target: &super::block::ProxyTarget<'_>,
+    target: &ProxyTarget<'_>,
     route: &mut ImportedRoute,
     cluster: &mut ImportedCluster,
     context: &mut Context<'_>,
-) {
+) -> bool {
     let mut pool = upstream::pool(target, context);
+    if pool.servers.is_empty() {
+        return false;
+    }
     if target.is_https {
         upstream::unverified(target, &mut pool.keys, context);
     }
@@ -163,7 +126,7 @@ fn other_servers(
         if names.len() < cluster.servers.len() {
             let _ = route.keys.set(&["servers"], scalar::list(&names), at);
         }
-        return;
+        return true;
     }
     // One machine has one name, so that `icm restrict` acts on the pool too.
     for server in &mut pool.servers {
@@ -181,6 +144,7 @@ fn other_servers(
     context.report.taken(target.d, "pools, routes[].pool");
     let name = cluster.pool(pool).to_owned();
     let _ = route.keys.set(&["pool"], scalar::scalar(&name), at);
+    true
 }
 
 /// A location with files of nginx.

@@ -8,10 +8,12 @@ mod include;
 mod known;
 mod listener;
 mod location;
+mod order;
 mod parser;
 mod redirect;
 mod settings;
 mod tls;
+mod to_https;
 mod upstream;
 
 use std::collections::HashMap;
@@ -119,16 +121,22 @@ fn make_clusters<'a>(
             clusters.push(None);
             continue;
         };
-        let at = by_target.iter().position(|known| *known == target.authority).unwrap_or_else(|| {
-            let mut cluster = upstream::cluster(target, context);
-            let taken = model.clusters.iter().any(|other| other.name.eq_ignore_ascii_case(&cluster.name));
-            if taken {
-                cluster.name = format!("{}-{}", cluster.name, model.clusters.len() + 1);
+        let at = match by_target.iter().position(|known| *known == target.authority) {
+            Some(at) => at,
+            None => {
+                let mut cluster = upstream::cluster(target, context);
+                if cluster.servers.is_empty() {
+                    clusters.push(None);
+                    continue;
+                }
+                if model.clusters.iter().any(|other| other.name.eq_ignore_ascii_case(&cluster.name)) {
+                    cluster.name = format!("{}-{}", cluster.name, model.clusters.len() + 1);
+                }
+                model.clusters.push(cluster);
+                by_target.push(target.authority.clone());
+                model.clusters.len() - 1
             }
-            model.clusters.push(cluster);
-            by_target.push(target.authority.clone());
-            model.clusters.len() - 1
-        });
+        };
         if let Some(cluster) = model.clusters.get_mut(at) {
             add_names(block, cluster);
         }

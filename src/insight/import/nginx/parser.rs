@@ -155,7 +155,7 @@ impl Parser<'_> {
             if c.is_whitespace() || c == ';' || c == '{' && !in_variable {
                 break;
             }
-            if c == '}' && !text.rsplit_once("${").is_some_and(|(_, rest)| !rest.contains('}')) {
+            if c == '}' && text.rsplit_once("${").is_none_or(|(_, rest)| rest.contains('}')) {
                 break;
             }
             self.bump();
