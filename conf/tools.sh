@@ -125,15 +125,17 @@ quietly() { # quietly COMMAND...: prints the output only when it fails
     log=$("$@" 2>&1) || { echo "$log" >&2; return 1; }
 }
 
-# One build folder for all, because they share libraries. They are not worth a release build, but without any optimisation
-# they need half a minute for the checksums of an .rpm.
+# In one build folder, because they share libraries. They are not worth a release build, but an .rpm has many checksums.
 install_crates() {
-    local crate
+    local crate settings=(--config profile.dev.debug=0)
+    for crate in keccak md-5 sha1 sha2 sha3; do
+        settings+=(--config "profile.dev.package.$crate.opt-level=3")
+    done
     for crate in "${crates[@]}"; do
         say "installing ${crate%% *} into $tools"
         # shellcheck disable=SC2086 # the options of the crate
-        CARGO_TARGET_DIR=$tools/build quietly "${CARGO:-cargo}" install --quiet --locked --debug --root "$tools" \
-            --config profile.dev.opt-level=1 --config profile.dev.debug=0 $crate || say "going on without ${crate%% *}"
+        CARGO_TARGET_DIR=$tools/build quietly "${CARGO:-cargo}" install --locked --debug --root "$tools" \
+            "${settings[@]}" $crate || say "going on without ${crate%% *}"
     done
     [ ! -d "$tools/build" ] || rm -rf "$tools/build"
 }

@@ -22,7 +22,7 @@ upgrade_running() {
         echo "domino-icm: upgraded without a restart: $said"
     else
         echo "domino-icm: the running process could not be upgraded and goes on with the old version:" >&2
-        echo "$said" >&2
+        [ -z "$said" ] || echo "$said" >&2
         echo "domino-icm: find the cause, then run: icm upgrade -c /etc/icm/icm.yaml" >&2
     fi
 }

@@ -19,6 +19,9 @@ const SYSTEMCTL: &str = r#"echo "$*" >>/var/log/systemctl.log
 for word; do case $word in -*) ;; *) [ -n "$verb" ] || verb=$word ;; esac; done
 pid=$(cat /run/icm/icm.pid 2>/dev/null)
 case $verb in
+preset)
+    mkdir -p /etc/systemd/system/multi-user.target.wants
+    ln -sf /lib/systemd/system/domino-icm.service /etc/systemd/system/multi-user.target.wants/ ;;
 is-enabled) [ -e /etc/systemd/system/multi-user.target.wants/domino-icm.service ] && echo enabled ;;
 is-active) [ -n "$pid" ] && kill -0 "$pid" ;;
 start)
@@ -59,6 +62,7 @@ pub(super) fn run_in_new_machine(tests: &[&str]) -> Result<(), String> {
     let text = String::from_utf8_lossy(&text);
     let passed = format!("{} passed", tests.len());
     assert!(output.status.success() && text.contains(&passed), "{text}");
+    eprintln!("{text}");
     Ok(())
 }
 
