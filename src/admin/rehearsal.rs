@@ -8,7 +8,8 @@ use super::AdminRequest;
 use super::reply::AdminReply;
 use super::restrict;
 use crate::domain::rehearsal::RehearsalEnd;
-use crate::state::rehearsal::{self, RehearsalOrder, RehearsalRefusal, RunningRehearsal};
+use crate::state::rehearsal::RunningRehearsal;
+use crate::state::rehearsal_control::{self, RehearsalOrder, RehearsalRefusal};
 
 const USAGE: &str = "name the server, the share and the time: /rehearsal?down=Web1&users=5&for=10m";
 
@@ -22,7 +23,7 @@ pub(super) fn start(request: &AdminRequest) -> AdminReply {
         Ok(order) => order,
         Err(error_reply) => return error_reply,
     };
-    match rehearsal::start(&request.balancer, &order) {
+    match rehearsal_control::start(&request.balancer, &order) {
         Ok(rehearsal) => reply(Some(&rehearsal)),
         Err(refusal) => {
             let status = match refusal {
@@ -40,7 +41,7 @@ pub(super) fn stop(request: &AdminRequest) -> AdminReply {
         Ok(by) => by,
         Err(error_reply) => return error_reply,
     };
-    match rehearsal::end_running(&request.balancer, RehearsalEnd::Stopped, &format!("by {by}")) {
+    match rehearsal_control::end_running(&request.balancer, RehearsalEnd::Stopped, &format!("by {by}")) {
         Some(rehearsal) => reply(Some(&rehearsal)),
         None => AdminReply::error(StatusCode::CONFLICT, "no_rehearsal", "no rehearsal is under way"),
     }

@@ -153,17 +153,19 @@ fn find_route(request: &AdminRequest) -> Result<(&'static AdminRoute, String), A
     let Some((route, name)) = wanted else {
         // Only clients that may read learn which routes exist.
         authorization::authorize(Access::Read, request)?;
-        let Some((other, _)) = matches.first() else {
+        if matches.is_empty() {
             return Err(AdminReply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "there is no such page; /openapi.json describes all of them",
             ));
-        };
-        let allow = other.method.allow_header();
-        let message = format!("use {allow} for {}", other.path);
+        }
+        let allowed: Vec<&str> = matches.iter().map(|(other, _)| other.method.allow_header()).collect();
+        let allow = allowed.join(", ");
+        let message = format!("use {allow} for {}", request.path);
+        let value = HeaderValue::from_str(&allow).unwrap_or_else(|_| HeaderValue::from_static("GET"));
         return Err(AdminReply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-            .with(header::ALLOW, HeaderValue::from_static(allow)));
+            .with(header::ALLOW, value));
     };
     match percent_decode_str(name).decode_utf8() {
         Ok(name) => Ok((route, name.into_owned())),

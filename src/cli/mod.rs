@@ -17,6 +17,7 @@ mod maintain;
 mod password;
 mod readings;
 mod replay;
+mod rehearse;
 mod replica_checks;
 mod restrict;
 mod show;
@@ -92,6 +93,8 @@ enum Command {
     Release(restrict::ReleaseArgs),
     /// Maintain one server after the other: drain it, run a hook that restarts it, wait until it has caught up.
     Maintain(maintain::MaintainArgs),
+    /// Rehearse the failover of a server with a share of the users.
+    Rehearse(rehearse::RehearseArgs),
     /// Show servers, databases, statistics or events of a running balancer.
     #[command(after_help = SHOW_HELP)]
     Show {
@@ -134,6 +137,7 @@ impl Cli {
             Command::Restrict(arguments) => restrict::restrict(&arguments),
             Command::Release(arguments) => restrict::release(&arguments),
             Command::Maintain(arguments) => maintain::run(&arguments),
+            Command::Rehearse(arguments) => rehearse::run(&arguments),
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::Replay(arguments) => replay::run(&arguments),

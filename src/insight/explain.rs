@@ -2,6 +2,7 @@
 //! each candidate instead of sending the request.
 
 mod question;
+mod rehearsal;
 mod request;
 mod route_servers;
 mod text;
@@ -21,13 +22,13 @@ use crate::proxy::caching;
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::own_write;
-use crate::proxy::rehearsal::{self, ExplainedRehearsal};
 use crate::proxy::route::{self, Routing, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
 use crate::util::control_chars;
 use question::{default_host, split_url};
+use rehearsal::ExplainedRehearsal;
 pub use request::ExplainRequest;
 
 /// The answer of `/explain` and `icm explain --json`.
@@ -261,7 +262,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
-    add_rehearsal(explanation, routed, decision.chosen());
+    explanation.rehearsal = rehearsal::explain(routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
@@ -306,14 +307,6 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
             "a browser that opens this page is told first that the replica is older than its last write"
                 .to_owned(),
         );
-    }
-}
-
-fn add_rehearsal(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
-    explanation.rehearsal = rehearsal::explain(routed);
-    if chosen.is_some() && chosen == routed.rehearsed_server() {
-        let text = "the rehearsal does not apply: no other server would take this request";
-        explanation.notes.push(text.to_owned());
     }
 }
 
@@ -415,12 +408,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: match verdict {
-                CandidateVerdict::Unreachable if routed.rehearsed_server() == Some(*server) => {
-                    "dropped: UNREACHABLE (rehearsal)".to_owned()
-                }
-                _ => entry.describe_verdict(*verdict),
-            },
+            verdict: rehearsal::describe_verdict(routed, (*server, entry), *verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });

@@ -7,7 +7,6 @@ use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::rehearsal;
 use crate::domain::select::SelectionOutcome;
 use crate::pages::Problem;
 use crate::telemetry::access_log::record::{LoggedAttempts, LoggedServer, Record};
@@ -60,7 +59,7 @@ pub(super) fn record<'a>(
         access_rule: ctx
             .denied_by
             .and_then(|number| Some(&*ctx.reply_cluster.as_ref()?.settings.access.rules().get(number)?.name)),
-        is_rehearsed: rehearsal::is_moved(ctx),
+        is_rehearsed: routed.is_some_and(|r| r.rehearsal.as_ref().is_some_and(|user| user.is_moved())),
         first_byte_ms: ctx.first_byte.map(saturating_millis),
         total_ms: saturating_millis(total),
     }

@@ -1,81 +1,22 @@
-//! What a rehearsed failover does to one request: whether its user belongs to the share, what the response tells the browser,
-//! and what is counted. Without a rehearsal each step is one comparison.
-
-use std::sync::Arc;
+//! What a rehearsed failover does to one request: what its response tells the browser, and what is counted. Without a rehearsal
+//! each step is one comparison.
 
 use pingora::{Error, ErrorSource, Result};
-use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use super::affinity_cookie::{self, ResponseContext};
 use super::ctx::Ctx;
 use super::failover;
-use super::request_cookies::RequestCookies;
+use super::rehearsal_user::RehearsalUser;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::rehearsal_cookie_name;
-use crate::domain::rehearsal::{RehearsalCookie, RehearsalEnd, UserDraw};
+use crate::domain::rehearsal::{RehearsalCookie, RehearsalEnd};
 use crate::domain::select::ServerId;
 use crate::pages::Problem;
-use crate::state::rehearsal::{self, RehearsalPart, RequestResult, RunningRehearsal};
-use crate::state::{Balancer, Cluster, ClusterView};
+use crate::state::Balancer;
+use crate::state::rehearsal::{RehearsalPart, RequestResult};
+use crate::state::rehearsal_control;
 use crate::upstream::response_head::{ResponseField, ResponseHead};
 use crate::util::clock;
-
-/// The part of a user in the rehearsal of the cluster.
-#[derive(Debug)]
-pub struct RehearsalUser {
-    rehearsal: Arc<RunningRehearsal>,
-    /// The server that counts as UNREACHABLE for the share.
-    server: ServerId,
-    draw: UserDraw,
-    is_in_share: bool,
-    /// What the browser knows by now; `None` = no cookie of this rehearsal.
-    cookie: Option<RehearsalCookie>,
-    /// Where the user is logged in, by the cookies.
-    sessions: SmallVec<[ServerId; 4]>,
-    /// `None` until a server is chosen.
-    part: Option<RehearsalPart>,
-}
-
-/// The rehearsal that runs in a cluster.
-pub(super) fn running(cluster: &Cluster) -> Option<Arc<RunningRehearsal>> {
-    cluster.persistent_state.rehearsal.running(clock::now_ms)
-}
-
-/// The user of a request, if the browser has shown that it keeps cookies.
-pub(super) fn user_of(
-    rehearsal: Arc<RunningRehearsal>,
-    view: &ClusterView,
-    cookies: &RequestCookies,
-) -> Option<Box<RehearsalUser>> {
-    let server = view.server_by_tag(rehearsal.server_tag)?;
-    let cookie = cookies.rehearsal.filter(|cookie| cookie.rehearsal == rehearsal.id);
-    let draw = cookie.map(|cookie| cookie.user).or(cookies.draw)?;
-    Some(Box::new(RehearsalUser {
-        server,
-        draw,
-        is_in_share: rehearsal.share.contains(draw),
-        cookie,
-        sessions: cookies.sessions.clone(),
-        part: None,
-        rehearsal,
-    }))
-}
-
-impl RehearsalUser {
-    /// The server that does not answer this user.
-    pub fn unreachable(&self) -> Option<ServerId> {
-        (self.is_in_share && self.rehearsal.is_running()).then_some(self.server)
-    }
-}
-
-impl Routed {
-    /// The server that counts as UNREACHABLE for this user.
-    #[must_use]
-    pub fn rehearsed_server(&self) -> Option<ServerId> {
-        self.rehearsal.as_ref().and_then(|user| user.unreachable())
-    }
-}
 
 /// Notes the server that a request is about to be sent to.
 pub(super) fn note_choice(ctx: &mut Ctx, chosen: ServerId) {
@@ -119,12 +60,6 @@ fn first_part(routed: &Routed, user: &RehearsalUser, chosen: ServerId) -> Rehear
 /// Whether the server holds the database, and the route lets it have the request.
 fn may_go_to(routed: &Routed, server: ServerId) -> bool {
     routed.allows(server) && (routed.database.found.is_none() || routed.replica_on(server).is_some())
-}
-
-/// Whether the request belongs to a moved user.
-pub(super) fn is_moved(ctx: &Ctx) -> bool {
-    let user = ctx.routed.as_ref().and_then(|routed| routed.rehearsal.as_ref());
-    user.is_some_and(|user| matches!(user.part, Some(RehearsalPart::Moved { .. })))
 }
 
 /// Writes the cookie with what the user drew, with every response that may change the affinity cookie: the next request must
@@ -175,36 +110,6 @@ pub(super) fn count(balancer: &Balancer, ctx: &Ctx, status: u16, error: Option<&
     if user.rehearsal.record(part, user.draw, result, ctx.first_byte)
         && let Some(detail) = user.rehearsal.risen_errors()
     {
-        rehearsal::end(balancer, &user.rehearsal, RehearsalEnd::Errors, detail);
+        rehearsal_control::end(balancer, &user.rehearsal, RehearsalEnd::Errors, detail);
     }
-}
-
-/// What `explain` says about the rehearsal that runs in the cluster of a request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ExplainedRehearsal {
-    /// The server that counts as UNREACHABLE for a share of the users.
-    pub server: String,
-    /// That share.
-    pub users_percent: f64,
-    /// Whether this user belongs to it.
-    pub in_share: bool,
-    /// The same as a sentence.
-    pub text: String,
-}
-
-/// `None` if no rehearsal is under way.
-#[must_use]
-pub fn explain(routed: &Routed) -> Option<ExplainedRehearsal> {
-    let user = routed.rehearsal.as_deref();
-    let rehearsal = user.map(|user| Arc::clone(&user.rehearsal)).or_else(|| running(&routed.cluster))?;
-    let in_share = user.is_some_and(|user| user.is_in_share);
-    let (server, percent) = (rehearsal.server.to_string(), rehearsal.share.percent());
-    let who = match user {
-        Some(_) if in_share => "this user belongs to",
-        Some(_) => "this user does not belong to",
-        None => "a user without a valid affinity cookie does not belong to",
-    };
-    let text =
-        format!("a rehearsal is under way: {who} the {percent} % for whom {server} counts as UNREACHABLE");
-    Some(ExplainedRehearsal { server, users_percent: percent, in_share, text })
 }

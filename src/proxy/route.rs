@@ -10,10 +10,11 @@ use pingora_http::RequestHeader;
 use super::access::{self, AccessRequest};
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
+use super::rehearsal_user::RehearsalUser;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::{Routed, TakenRoute};
-use super::{rehearsal, request_cookies, request_facts, save_check, user_affinity};
+use super::{rehearsal_user, request_cookies, request_facts, save_check, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -66,8 +67,8 @@ pub fn route(
         None => Ok(destination),
     };
     let result = destination.and_then(|mut destination| match destination.named_target.take() {
-        Some(named) => find_servers(snapshot, head, uri, &url::parse(&named), destination, route),
-        None => find_servers(snapshot, head, uri, &target, destination, route),
+        Some(named) => find_servers(snapshot, head, uri, (&url::parse(&named), client), destination, route),
+        None => find_servers(snapshot, head, uri, (&target, client), destination, route),
     });
     Routing { route: taken, result }
 }
@@ -80,7 +81,7 @@ fn find_servers(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
-    target: &Target<'_>,
+    (target, client): (&Target<'_>, Option<IpAddr>),
     destination: Destination,
     route: Option<Arc<Route>>,
 ) -> Result<Box<Routed>, LocalReply> {
@@ -94,9 +95,12 @@ fn find_servers(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let running = rehearsal::running(&cluster);
-    let cookies = request_cookies::read(&cluster, &view, head, running.as_ref().map(|running| running.id));
-    let rehearsal = running.and_then(|running| rehearsal::user_of(running, &view, &cookies));
+    let running = rehearsal_user::running(&cluster);
+    let draws = running.as_ref().map(|running| (running.id, client));
+    let cookies = request_cookies::read(&cluster, &view, head, draws);
+    let rehearsal = running.and_then(|running| {
+        RehearsalUser::new(running, &view, cookies.rehearsal, cookies.draw, cookies.sessions.clone())
+    });
     let context = RouteContext {
         cluster: &cluster,
         view: &view,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::rehearsal::RehearsalUser;
+use super::rehearsal_user::RehearsalUser;
 use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
@@ -126,6 +126,12 @@ pub struct LastWrite {
 }
 
 impl Routed {
+    /// The server that counts as UNREACHABLE for this user.
+    #[must_use]
+    pub fn rehearsed_server(&self) -> Option<ServerId> {
+        self.rehearsal.as_ref().and_then(|user| user.unreachable())
+    }
+
     /// Whether the route lets a server have the request.
     #[must_use]
     pub fn allows(&self, server: ServerId) -> bool {

@@ -83,9 +83,8 @@ fn advice(request: &RequestHeader, ctx: &Ctx) -> Option<SaveAdvice> {
 fn link(routed: &Routed, ctx: &Ctx, unid: Unid) -> Option<String> {
     let attempt = ctx.attempt.as_ref()?;
     // With `retry_methods: [POST]` several servers may have it; no single one could show that it was not saved.
-    let is_only = |failed: &FailedAttempt| {
-        failed.failure == AttemptFailure::Connect || failed.server == attempt.server
-    };
+    let is_only =
+        |failed: &FailedAttempt| failed.failure == AttemptFailure::Connect || failed.server == attempt.server;
     if !ctx.failover.failures.iter().all(is_only) {
         return None;
     }

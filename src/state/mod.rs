@@ -24,6 +24,7 @@ pub(crate) mod probes;
 pub(crate) mod readable;
 pub(crate) mod refresh_state;
 pub(crate) mod rehearsal;
+pub(crate) mod rehearsal_control;
 pub(crate) mod release_gate;
 pub(crate) mod replica_readings;
 pub(crate) mod resolve;
@@ -221,7 +222,7 @@ impl Balancer {
 
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
-        rehearsal::end_running(self, RehearsalEnd::Shutdown, "this process drains");
+        rehearsal_control::end_running(self, RehearsalEnd::Shutdown, "this process drains");
     }
 
     #[must_use]

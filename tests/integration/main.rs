@@ -17,6 +17,7 @@ mod support;
 
 mod admin {
     mod api;
+    mod rehearsal;
     mod status_page;
     mod status_page_charts;
 }
@@ -39,6 +40,7 @@ mod cli {
     mod explain;
     mod explain_agreement;
     mod init;
+    mod init_from;
     mod maintain;
     mod replay;
     mod restrict;

@@ -59,9 +59,9 @@ impl RehearsalEnd {
 /// A server of the cluster other than the rehearsed one.
 #[derive(Clone, Debug)]
 pub struct OtherServer {
-    /// The abbreviated name.
+    /// The abbreviated name, such as `Web2/Acme`.
     pub name: String,
-    /// The state now.
+    /// The state at this moment.
     pub state: ServerState,
     /// Whether the site rules let it take users of the rehearsed server.
     pub may_take_over: bool,
@@ -70,16 +70,16 @@ pub struct OtherServer {
 /// A state of the servers in which nobody should rehearse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServersProblem {
-    /// See [`RehearsalEnd::ServerUnreachable`].
+    /// It ends a rehearsal with [`RehearsalEnd::ServerUnreachable`].
     #[error("{0} is UNREACHABLE: this is an outage, not a rehearsal")]
     ServerUnreachable(String),
-    /// See [`RehearsalEnd::ServerNotServing`].
+    /// It ends a rehearsal with [`RehearsalEnd::ServerNotServing`].
     #[error("{0} is {1}: it takes no new users now")]
     ServerNotServing(String, ServerState),
-    /// See [`RehearsalEnd::OtherServerUnreachable`].
+    /// It ends a rehearsal with [`RehearsalEnd::OtherServerUnreachable`].
     #[error("{0} is UNREACHABLE: with two servers away the others may not be enough")]
     OtherServerUnreachable(String),
-    /// See [`RehearsalEnd::NoTakeover`].
+    /// It ends a rehearsal with [`RehearsalEnd::NoTakeover`].
     #[error("no other server can take over: {0}")]
     NoTakeover(String),
 }

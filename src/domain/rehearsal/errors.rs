@@ -6,12 +6,13 @@ const MIN_ERRORS: u64 = 5;
 /// The errors must come from as many users, or from all moved users if these are fewer: one browser may reload a broken
 /// page for ever.
 const MIN_USERS: u64 = 3;
-/// Standard deviations above what the users who stayed let expect. It is checked after each error, so it must be rare by
-/// chance: with 2 % of errors in both groups, 1 of 2000 rehearsals of 10000 requests ends wrongly (`tests::by_chance`).
+/// Standard deviations between the shares of the two groups. It is checked after each error, so it must be rare by chance:
+/// of 2000 simulated rehearsals with 2 % of errors in both groups, fewer than 20 end (`tests::by_chance`).
 const DEVIATIONS: f64 = 4.0;
-/// The users who stayed count as if they had sent so many requests more, one of them with an error: without them the first
+/// If the users who stayed have sent fewer requests than these, the missing ones count with [`ASSUMED_SHARE`]: else the first
 /// errors would be compared with nothing.
-const PRIOR_REQUESTS: f64 = 20.0;
+const MIN_REQUESTS: f64 = 20.0;
+const ASSUMED_SHARE: f64 = 0.05;
 
 /// The requests of one group of users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,9 +33,13 @@ pub fn have_errors_risen(moved: &GroupErrors, stayed: &GroupErrors) -> bool {
     if moved.errors < MIN_ERRORS || moved.users_with_errors < MIN_USERS.min(moved.users.max(1)) {
         return false;
     }
-    let usual = (stayed.errors as f64 + 1.0) / (stayed.requests as f64 + PRIOR_REQUESTS);
-    let usual = usual.min(1.0);
-    let expected = moved.requests as f64 * usual;
-    let deviation = (expected * (1.0 - usual)).sqrt();
-    moved.errors as f64 > expected + DEVIATIONS * deviation
+    let (moved_requests, moved_errors) = (moved.requests as f64, moved.errors as f64);
+    let missing = (MIN_REQUESTS - stayed.requests as f64).max(0.0);
+    let stayed_requests = stayed.requests as f64 + missing;
+    let stayed_errors = stayed.errors as f64 + missing * ASSUMED_SHARE;
+    // The test of two proportions, with the variance of their common share.
+    let common = ((moved_errors + stayed_errors) / (moved_requests + stayed_requests)).min(1.0);
+    let variance = common * (1.0 - common) * (1.0 / moved_requests + 1.0 / stayed_requests);
+    let difference = moved_errors / moved_requests - stayed_errors / stayed_requests;
+    difference > DEVIATIONS * variance.sqrt()
 }

@@ -5,6 +5,7 @@ mod cookie;
 mod end;
 mod errors;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -55,16 +56,36 @@ impl UserShare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserDraw(pub u32);
 
-impl UserDraw {
-    /// Draws from the affinity cookie that a browser brings: all its connections bring the same one, and every ICM with the
-    /// same secret draws the same number.
+/// Draws for a browser that does not know its number yet, from what all its connections bring alike, so that requests at the
+/// same time draw the same. Every ICM with the same secret draws the same.
+#[derive(Debug)]
+pub struct DrawHasher(Sha256);
+
+impl DrawHasher {
+    /// Begins with the number of the rehearsal and the client's address. Affinity cookies alone are not enough: those that
+    /// one server gave in one second are equal.
     #[must_use]
-    pub fn new(rehearsal: u32, affinity_cookie: &[u8]) -> Self {
+    pub fn new(rehearsal: u32, client: Option<IpAddr>) -> Self {
         let mut hash = Sha256::new();
         hash.update(rehearsal.to_be_bytes());
-        hash.update(affinity_cookie);
-        let digest = hash.finalize();
-        Self(digest.first_chunk::<4>().copied().map_or(0, u32::from_be_bytes))
+        match client {
+            Some(IpAddr::V4(address)) => hash.update(address.octets()),
+            Some(IpAddr::V6(address)) => hash.update(address.octets()),
+            None => {}
+        }
+        Self(hash)
+    }
+
+    /// Adds the value of a cookie.
+    pub fn add(&mut self, cookie: &[u8]) {
+        self.0.update((cookie.len() as u64).to_be_bytes());
+        self.0.update(cookie);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn finish(self) -> UserDraw {
+        UserDraw(self.0.finalize().first_chunk::<4>().copied().map_or(0, u32::from_be_bytes))
     }
 }
 

@@ -64,7 +64,11 @@ proptest! {
         let share = UserShare::from_percent(percent).unwrap();
         let users = 4_000_u32;
         let cookie = |user: u32| format!("{salt:x}.{user}");
-        let drawn = |user: &u32| share.contains(UserDraw::new(rehearsal, cookie(*user).as_bytes()));
+        let drawn = |user: &u32| {
+            let mut hasher = DrawHasher::new(rehearsal, Some([192, 0, 2, 7].into()));
+            hasher.add(cookie(*user).as_bytes());
+            share.contains(hasher.finish())
+        };
         let inside = (0..users).filter(drawn).count();
         prop_assert_eq!(inside, (0..users).filter(drawn).count());
         let expected = f64::from(users) * percent / 100.0;
@@ -105,7 +109,7 @@ proptest! {
         let errors = errors.min(requests);
         let moved = GroupErrors { requests, errors, users: 9, users_with_errors: 9 };
         let stayed = GroupErrors { requests: requests * factor, errors: errors * factor, ..moved };
-        prop_assert!(!have_errors_risen(&moved, &stayed) || errors * 20 < requests && requests < 400);
+        prop_assert!(!have_errors_risen(&moved, &stayed));
     }
 }
 
@@ -131,22 +135,24 @@ fn errors_end_a_rehearsal_if_they_are_several_of_several_users_and_more_than_usu
 /// The limit is checked after every error, so chance has many tries.
 #[test]
 fn by_chance_hardly_a_rehearsal_ends() {
-    let mut random = fastrand::Rng::with_seed(19);
-    let mut ended = 0;
-    for _ in 0..2_000 {
-        let mut moved = GroupErrors { users: 200, users_with_errors: 9, ..GroupErrors::default() };
-        let mut stayed = moved;
-        let ends = (0..10_000).any(|_| {
-            moved.requests += 1;
-            stayed.requests += 1;
-            stayed.errors += u64::from(random.f64() < 0.02);
-            let fails = random.f64() < 0.02;
-            moved.errors += u64::from(fails);
-            fails && have_errors_risen(&moved, &stayed)
-        });
-        ended += u32::from(ends);
+    for ratio in [1_u64, 19] {
+        let mut random = fastrand::Rng::with_seed(19);
+        let mut ended = 0;
+        for _ in 0..2_000 {
+            let mut moved = GroupErrors { users: 200, users_with_errors: 9, ..GroupErrors::default() };
+            let mut stayed = moved;
+            let ends = (0..2_000).any(|_| {
+                moved.requests += 1;
+                stayed.requests += ratio;
+                stayed.errors += (0..ratio).map(|_| u64::from(random.f64() < 0.02)).sum::<u64>();
+                let fails = random.f64() < 0.02;
+                moved.errors += u64::from(fails);
+                fails && have_errors_risen(&moved, &stayed)
+            });
+            ended += u32::from(ends);
+        }
+        assert!(ended < 20, "{ended} of 2000 rehearsals ended by chance, {ratio} stayed for one that moved");
     }
-    assert!(ended <= 20, "{ended} of 2000 rehearsals ended by chance");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn without_command(method: &Method, target: &Target<'_>, rest: &[u8]) -> SavedDo
 fn in_path(rest: &[u8]) -> SavedDocument {
     let last = rest.rsplit(|byte| *byte == b'/').find(|segment| !segment.is_empty()).unwrap_or_default();
     let mut buffer = [0; 33];
-    let unid = decode_into(last, &mut buffer).and_then(|text| Unid::parse(text));
+    let unid = decode_into(last, &mut buffer).and_then(Unid::parse);
     unid.map_or(SavedDocument::Unknown, SavedDocument::Existing)
 }
 

@@ -77,6 +77,12 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+/// A file of the configuration as comments and lists name it: below the directory of the configuration if it is there.
+pub(crate) fn shown_path(root: &std::path::Path, path: &std::path::Path) -> Arc<str> {
+    let path = path.strip_prefix(root).unwrap_or(path);
+    without_breaks(&path.display().to_string()).into()
+}
+
 /// A text that is no configuration of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {

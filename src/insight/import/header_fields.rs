@@ -69,7 +69,7 @@ pub(crate) fn to_server(
         "accept-encoding" if value.is_empty() => {
             remove(d, &["headers", "to_server", "remove"], name, scope, report)
         }
-        name if name.starts_with("$ws") => connector(d, name, report),
+        name if name.starts_with("$ws") => connector(d, name, scope, report),
         _ if value == "$request_id" => scope.set(d, &["headers", "request_id"], scalar::scalar(name), report),
         _ if is_refused(&lower) => {
             report.cannot(d, "icm does not let this field be changed", "docs/headers.md")
@@ -89,18 +89,25 @@ pub(crate) fn to_server(
     }
 }
 
+/// Stands for `connector_headers` of each server, until the servers are known.
+pub(crate) const CONNECTOR_HEADERS: &str = "#connector_headers";
+
 /// `$WSRA` and the like, which Domino believes.
-fn connector(d: &Directive, name: &str, report: &mut ImportReport) {
-    let key = match name {
-        "$wscc" | "$wscs" | "$wspr" => "connector_headers: client_certificate",
-        "$wsra" | "$wsrh" | "$wssn" | "$wssp" | "$wssc" | "$wsis" => "connector_headers: safe",
-        _ => return report.cannot(d, "icm never sends an identity in a header field", "docs/sessions.md"),
-    };
-    report.cannot(
-        d,
-        "icm writes such fields itself, for servers that trust it",
-        &format!("`{key}` of each server"),
-    );
+fn connector(d: &Directive, name: &str, scope: &mut FieldScope<'_>, report: &mut ImportReport) {
+    let why = "icm writes such fields itself, for servers that trust it";
+    match name {
+        "$wscc" | "$wscs" | "$wspr" => {
+            report.cannot(d, why, "`connector_headers: client_certificate` of each server");
+        }
+        "$wsra" | "$wsrh" | "$wssn" | "$wssp" | "$wssc" | "$wsis" if !scope.is_route => {
+            let _ = scope.keys.set(&[CONNECTOR_HEADERS], "safe", &d.at);
+            report.taken(d, "servers.list[].connector_headers: safe");
+        }
+        "$wsra" | "$wsrh" | "$wssn" | "$wssp" | "$wssc" | "$wsis" => {
+            report.cannot(d, why, "`connector_headers: safe` of each server");
+        }
+        _ => report.cannot(d, "icm never sends an identity in a header field", "docs/sessions.md"),
+    }
 }
 
 /// Whether `icm` lets nobody change the field.

@@ -14,6 +14,8 @@ mod nginx;
 mod pattern;
 mod report;
 mod scalar;
+#[cfg(test)]
+mod tests;
 mod tls_names;
 mod verify;
 mod yaml;
@@ -25,7 +27,8 @@ pub use files::{DiskTree, ImportFiles};
 pub use report::{ImportItem, ImportOutcome};
 
 use directive::Directive;
-use model::ImportModel;
+use header_fields::CONNECTOR_HEADERS;
+use model::{ImportModel, ImportedCluster};
 use report::ImportReport;
 
 /// The program whose configuration is read.
@@ -121,15 +124,26 @@ pub fn import(
         .or_else(|| ImportFormat::recognise(&text))
         .ok_or_else(|| ImportError::Unrecognised(shown.clone()))?;
     let mut report = ImportReport::default();
-    let (directives, model) = match format {
+    let (directives, mut model) = match format {
         ImportFormat::Nginx => nginx::import(path, &text, files, &mut report)?,
         ImportFormat::Haproxy => haproxy::import(path, &text, files, &mut report)?,
     };
     if model.clusters.is_empty() || model.listeners.is_empty() {
         return Err(ImportError::NoServers(shown));
     }
+    model.clusters.iter_mut().for_each(give_connector_headers);
     let items = report.finish(&directives);
     Ok(verify::finish(format, &shown, &model, items))
+}
+
+/// Header fields that Domino believes are a matter of each server here.
+fn give_connector_headers(cluster: &mut ImportedCluster) {
+    let is_mark = |path: &[String]| path.first().is_some_and(|key| key == CONNECTOR_HEADERS);
+    let Some(value) = cluster.keys.get(&[CONNECTOR_HEADERS]).cloned() else { return };
+    cluster.keys.0.retain(|(path, _)| !is_mark(path));
+    for server in &mut cluster.servers {
+        let _ = server.keys.set(&["connector_headers"], value.text(), &value.at);
+    }
 }
 
 type Translated = Result<(Vec<Directive>, ImportModel), ImportError>;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::directive::{Directive, one_line, without_breaks};
+use super::directive::{Directive, without_breaks};
 
 /// What became of one directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +97,11 @@ impl ImportReport {
     /// A block without a counterpart, with all that is inside: one item for all.
     pub fn cannot_block(&mut self, d: &Directive, why: &str, instead: &str) {
         let inside = count(d.body());
-        let more = if inside > 0 { format!("{why} ({inside} directives inside)") } else { why.to_owned() };
+        let more = match inside {
+            0 => why.to_owned(),
+            1 => format!("{why} (one directive inside)"),
+            _ => format!("{why} ({inside} directives inside)"),
+        };
         self.cannot(d, &more, instead);
         self.mark_inside(d);
     }

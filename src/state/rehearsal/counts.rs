@@ -93,7 +93,7 @@ pub(super) struct GroupCounts {
 pub(crate) enum RequestResult {
     /// With a response that is no error, or because the client left.
     Good,
-    /// With 404.
+    /// With the status 404.
     NotFound,
     /// With a status of 500 or more, or a response that broke off.
     Failed,
@@ -119,16 +119,22 @@ impl GroupCounts {
 mod tests {
     use super::*;
 
+    fn user(number: u32) -> UserDraw {
+        let mut hasher = crate::domain::rehearsal::DrawHasher::new(1, None);
+        hasher.add(&number.to_be_bytes());
+        hasher.finish()
+    }
+
     #[test]
     fn users_are_counted_once_each() {
         let users = UserSet::default();
         assert_eq!(users.len(), 0);
         for n in 0..3_u32 {
-            users.insert(UserDraw::new(1, &n.to_be_bytes()));
-            users.insert(UserDraw::new(1, &n.to_be_bytes()));
+            users.insert(user(n));
+            users.insert(user(n));
         }
         assert_eq!(users.len(), 3);
-        (0..50_000_u32).for_each(|n| users.insert(UserDraw::new(1, &n.to_be_bytes())));
+        (0..50_000_u32).for_each(|n| users.insert(user(n)));
         assert!((48_500..51_500).contains(&users.len()), "{}", users.len());
     }
 

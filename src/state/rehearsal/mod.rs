@@ -1,11 +1,10 @@
-//! The rehearsed failover of this process: at most one, started and stopped by administrators, watched by one task, and
-//! read by requests. The rules are those of [`crate::domain::rehearsal`].
+//! The rehearsed failover of this process: at most one, which requests read without a lock. It is apart from what begins and
+//! ends it, because the state of a cluster contains it.
 
 mod counts;
 mod report;
 mod running;
-mod start;
-mod watch;
+mod summary;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,11 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-pub(crate) use report::RehearsalReport;
+pub(crate) use report::{OnlyReplicas, RehearsalReport};
 pub(crate) use running::{RehearsalPart, RequestResult, RunningRehearsal};
-pub(crate) use start::{RehearsalOrder, RehearsalRefusal, start};
 
-use super::Balancer;
 use crate::domain::rehearsal::RehearsalEnd;
 
 /// The rehearsal that requests of one cluster read.
@@ -38,12 +35,12 @@ impl RehearsalSlot {
         self.current.load_full().filter(|rehearsal| rehearsal.is_running() && now_ms() < rehearsal.ends_ms)
     }
 
-    fn set(&self, rehearsal: Arc<RunningRehearsal>) {
+    pub(super) fn set(&self, rehearsal: Arc<RunningRehearsal>) {
         self.current.store(Some(rehearsal));
         self.is_set.store(true, Relaxed);
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.is_set.store(false, Relaxed);
         self.current.store(None);
     }
@@ -52,7 +49,8 @@ impl RehearsalSlot {
 /// The last rehearsal of the process, and how often rehearsals ended for each reason.
 #[derive(Debug, Default)]
 pub(crate) struct Rehearsals {
-    last: Mutex<Option<Arc<RunningRehearsal>>>,
+    /// Locked while one begins or ends.
+    pub(super) last: Mutex<Option<Arc<RunningRehearsal>>>,
     ended: [AtomicU64; RehearsalEnd::ALL.len()],
 }
 
@@ -67,37 +65,15 @@ impl Rehearsals {
         self.last().filter(|rehearsal| rehearsal.is_running())
     }
 
+    pub(super) fn count_end(&self, why: RehearsalEnd) {
+        let position = RehearsalEnd::ALL.iter().position(|end| *end == why);
+        if let Some(count) = position.and_then(|position| self.ended.get(position)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
     /// How many have ended for each reason.
     pub(crate) fn ended(&self) -> impl Iterator<Item = (RehearsalEnd, u64)> {
         RehearsalEnd::ALL.into_iter().zip(&self.ended).map(|(end, count)| (end, count.load(Relaxed)))
     }
-}
-
-/// Ends a rehearsal, unless it has ended already. Requests that come now know nothing of it.
-pub(crate) fn end(balancer: &Balancer, rehearsal: &RunningRehearsal, why: RehearsalEnd, detail: String) {
-    {
-        // The next rehearsal of the cluster begins under the same lock, so that its slot is not cleared.
-        let _last = balancer.rehearsals.last.lock();
-        if !rehearsal.set_end(why, detail) {
-            return;
-        }
-        balancer.persistent_state(&rehearsal.cluster).rehearsal.clear();
-    }
-    let position = RehearsalEnd::ALL.iter().position(|end| *end == why);
-    if let Some(count) = position.and_then(|position| balancer.rehearsals.ended.get(position)) {
-        count.fetch_add(1, Relaxed);
-    }
-    let level = if why == RehearsalEnd::Time { log::Level::Info } else { log::Level::Warn };
-    balancer.events.record(level, "rehearsal", Some(&rehearsal.cluster), rehearsal.end_text());
-}
-
-/// Ends the rehearsal that runs, and returns it.
-pub(crate) fn end_running(
-    balancer: &Balancer,
-    why: RehearsalEnd,
-    detail: &str,
-) -> Option<Arc<RunningRehearsal>> {
-    let rehearsal = balancer.rehearsals.running()?;
-    end(balancer, &rehearsal, why, detail.to_owned());
-    Some(rehearsal)
 }

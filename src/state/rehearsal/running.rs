@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::counts::GroupCounts;
 pub(crate) use super::counts::RequestResult;
+use super::report::OnlyReplicas;
 use crate::domain::cluster::ServerName;
 use crate::domain::rehearsal::{GroupErrors, RehearsalEnd, UserDraw, UserShare, have_errors_risen};
-use crate::state::drain::LastReplicas;
 use crate::util::clock;
 
 /// A rehearsal that runs, or has run.
@@ -26,7 +26,7 @@ pub(crate) struct RunningRehearsal {
     /// The end on the monotonic clock.
     pub(crate) ends_ms: u64,
     /// The databases that no other server can serve, as they were at the start.
-    pub(super) only_replicas: LastReplicas,
+    pub(super) only_replicas: OnlyReplicas,
     /// False as soon as it has ended.
     running: AtomicBool,
     end: OnceLock<EndOfRehearsal>,
@@ -64,12 +64,12 @@ pub(crate) enum RehearsalPart {
 }
 
 impl RunningRehearsal {
-    pub(super) fn new(
+    pub(in crate::state) fn new(
         id: u32,
         (cluster, server, server_tag): (String, ServerName, u32),
         share: UserShare,
         duration: Duration,
-        only_replicas: LastReplicas,
+        only_replicas: OnlyReplicas,
     ) -> Self {
         let (now, millis) = (clock::unix_ms(), clock::saturating_millis(duration));
         Self {
@@ -102,7 +102,7 @@ impl RunningRehearsal {
     }
 
     /// False if it has ended already.
-    pub(super) fn set_end(&self, why: RehearsalEnd, detail: String) -> bool {
+    pub(in crate::state) fn set_end(&self, why: RehearsalEnd, detail: String) -> bool {
         let is_first = self.end.set(EndOfRehearsal { why, detail, at_unix_ms: clock::unix_ms() }).is_ok();
         self.running.store(false, Relaxed);
         is_first

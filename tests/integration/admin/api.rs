@@ -20,6 +20,7 @@ const PAGES: [&str; 13] = [
     "/events",
     "/history",
     "/statistics",
+    "/rehearsal",
     "/servers/Web1/drain",
     "/openapi.json",
 ];
@@ -101,6 +102,13 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/readyz", "?wait_ms=5001", &[400]),
         ("post", "/servers/{name}/restrict", "", &[200, 404]),
         ("post", "/servers/{name}/release", "", &[200, 404]),
+        ("get", "/rehearsal", "", &[200]),
+        // Web3 is away; `admin::rehearsal` begins one.
+        ("post", "/rehearsal", "?down=Web1&users=5&for=10m", &[409]),
+        ("post", "/rehearsal", "?down=Web9&users=5&for=10m", &[404]),
+        ("post", "/rehearsal", "?down=Web1&users=60&for=10m", &[400]),
+        ("post", "/rehearsal", "?down=Web1", &[400]),
+        ("post", "/rehearsal/stop", "", &[409]),
         ("post", "/cache/purge", "?url=%2Ficons%2F*", &[200]),
         ("post", "/cache/purge", "?all=1", &[200]),
         ("post", "/cache/purge", "", &[400]),
@@ -145,7 +153,10 @@ fn head_is_answered_like_get_and_other_methods_are_refused_with_the_allowed_ones
     let icm = Icm::start(config(&acme));
     wait_for(icm.admin);
     assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{}", icm.log());
-    for path in PAGES.iter().chain(&["/databases", "/livez", "/readyz"]) {
+    let both = ask(&icm, "PUT", "/rehearsal", &[]);
+    assert_eq!((both.status, both.header("allow")), (405, Some("GET, HEAD, POST")));
+    let only_read = PAGES.iter().filter(|path| **path != "/rehearsal");
+    for path in only_read.chain(&["/databases", "/livez", "/readyz"]) {
         let head = ask(&icm, "HEAD", path, &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 0, "{path}");

@@ -18,20 +18,24 @@ use serde_yaml::Value;
 
 /// Blocks that are neither loaded nor run: page, language, number.
 const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
-    ("README.md", "sh not-here", 1),             // git clone
-    ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
-    ("docs/availability.md", "vb", 1),           // an agent in LotusScript
+    ("README.md", "sh not-here", 1),                  // git clone
+    ("docs/availability.md", "ini", 1),               // NOTES.INI, which a separate test uses
+    ("docs/availability.md", "vb", 1),                // an agent in LotusScript
     ("docs/companion.md", "json", 3), // answers, of which `companion.rs` compares one with the schema
     ("docs/companion.md", "vb", 1),   // an import in the Notes client
     ("docs/containers.md", "sh not-here", 6), // Docker, Kubernetes
     ("docs/failed-saves.md", "json", 1), // an answer of `icm`
     ("docs/failed-saves.md", "text", 1), // a log line
     ("docs/first-cluster.md", "sh not-here", 2), // questions, the service, and a verb that does not return
+    ("docs/from-nginx-haproxy.md", "sh not-here", 1), // configurations of other programs
+    ("docs/from-nginx-haproxy.md", "text", 2), // what becomes of them
     ("docs/install.md", "sh not-here", 6), // package managers, systemd
     ("docs/listeners.md", "sh not-here", 2), // keys in /etc, and a public name
     ("docs/listeners.md", "text", 1), // lines for HAProxy
     ("docs/maintenance.md", "sh not-here", 1), // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
+    ("docs/rehearse.md", "sh not-here", 2), // follow a rehearsal for ten minutes
+    ("docs/rehearse.md", "text", 1),        // its output
     ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd

@@ -57,6 +57,68 @@ fn to_https<'a>(plan: &FrontendPlan<'a>, context: &mut Context<'_>) -> Option<&'
     })
 }
 
+/// Parameters with a value that `icm` does not need.
+const VALUES_NOT_NEEDED: [&str; 21] = [
+    "name",
+    "backlog",
+    "maxconn",
+    "mss",
+    "process",
+    "thread",
+    "shards",
+    "id",
+    "user",
+    "group",
+    "mode",
+    "uid",
+    "gid",
+    "level",
+    "tcp-ut",
+    "nice",
+    "npn",
+    "severity-output",
+    "ssl-max-ver",
+    "proto",
+    "guid-prefix",
+];
+const WORDS_NOT_NEEDED: [&str; 16] = [
+    "no-sslv3",
+    "no-tlsv10",
+    "no-tlsv11",
+    "no-tls-tickets",
+    "strict-sni",
+    "no-strict-sni",
+    "tfo",
+    "transparent",
+    "v4v6",
+    "v6only",
+    "defer-accept",
+    "prefer-client-ciphers",
+    "no-alpn",
+    "generate-certificates",
+    "allow-0rtt",
+    "force-tlsv12",
+];
+const VALUES_CANNOT: [&str; 8] = [
+    "crt-list",
+    "crl-file",
+    "ca-sign-file",
+    "crt-ignore-err",
+    "ca-ignore-err",
+    "interface",
+    "namespace",
+    "tls-ticket-keys",
+];
+
+/// Values that are used together, after all parameters of a line.
+#[derive(Default)]
+struct BindTls {
+    client_ca: String,
+    verify: String,
+    ciphers: String,
+    ciphersuites: String,
+}
+
 fn bind(
     d: &Directive,
     address: &str,
@@ -71,83 +133,60 @@ fn bind(
     };
     let listener = model.listener(&address, &d.at);
     context.report.taken(d, "listeners[]");
-    let mut client_ca = "";
-    let mut verify = "";
+    let mut tls = BindTls::default();
     let mut words = d.args_from(1).iter();
-    let (mut tls12, mut tls13) = (String::new(), String::new());
     while let Some(word) = words.next() {
-        let mut value = || words.next().map_or("", String::as_str);
-        match word.as_str() {
-            "ssl" => listener.has_tls = true,
-            "crt" => certificates(d, value(), listener, context),
-            "accept-proxy" => {
-                listener.wants_proxy_protocol = true;
-                let instead = "name the proxies in front: proxy_protocol: { from: [...] }";
-                context.report.cannot(d, "icm accepts PROXY headers from named addresses only", instead);
-            }
-            "ca-file" => client_ca = value(),
-            "verify" => verify = value(),
-            "ssl-min-ver" => min_version(d, value(), listener, context),
-            "force-tlsv13" => min_version(d, "TLSv1.3", listener, context),
-            "no-tlsv12" => min_version(d, "TLSv1.3", listener, context),
-            "ciphers" => value().clone_into(&mut tls12),
-            "ciphersuites" => value().clone_into(&mut tls13),
-            "curves" | "ecdhe" => {
-                let list = curves(value());
-                if !list.is_empty() {
-                    let _ = listener.keys.set(&["tls", "curves"], scalar::list(&list), &d.at);
-                }
-            }
-            "alpn" => {
-                if !value().contains("h2") {
-                    let _ = listener.keys.set(&["tls", "h2"], "false", &d.at);
-                }
-            }
-            "name" | "backlog" | "maxconn" | "mss" | "process" | "thread" | "shards" | "id" | "user"
-            | "group" | "mode" | "uid" | "gid" | "level" | "tcp-ut" | "nice" | "npn" | "severity-output"
-            | "ssl-max-ver" | "proto" => {
-                value();
-            }
-            "no-sslv3"
-            | "no-tlsv10"
-            | "no-tlsv11"
-            | "no-tls-tickets"
-            | "strict-sni"
-            | "tfo"
-            | "transparent"
-            | "v4v6"
-            | "v6only"
-            | "defer-accept"
-            | "prefer-client-ciphers"
-            | "no-alpn"
-            | "generate-certificates"
-            | "allow-0rtt"
-            | "no-strict-sni"
-            | "force-tlsv12" => {}
-            "tls-ticket-keys" => {
-                value();
-                let instead = "tls.ticket_key_file: `openssl rand -hex 32` (docs/listeners.md)";
-                context.report.cannot(d, "the file with ticket keys has another format", instead);
-            }
-            "crt-list"
-            | "crl-file"
-            | "ca-sign-file"
-            | "crt-ignore-err"
-            | "ca-ignore-err"
-            | "interface"
-            | "namespace"
-            | "accept-netscaler-cip" => {
-                let shown = format!("`{word} {}` has no counterpart", value());
-                context.report.cannot(d, &shown, "list the certificates in tls.certificates");
-            }
-            other => context.report.cannot(d, &format!("icm init does not know `{other}` here"), ""),
-        }
+        parameter(d, word, || words.next().map_or("", String::as_str), &mut tls, listener, context);
     }
     if listener.has_tls {
-        protocol(d, (&tls12, &tls13), listener, context);
-        client_certificates(d, client_ca, verify, listener, context);
+        protocol(d, &tls, listener, context);
+        client_certificates(d, &tls, listener, context);
     } else if let Some(redirect) = redirect {
         listener.redirect_to_https.get_or_insert_with(|| redirect.at.clone());
+    }
+}
+
+fn parameter<'d>(
+    d: &Directive,
+    word: &str,
+    mut value: impl FnMut() -> &'d str,
+    tls: &mut BindTls,
+    listener: &mut ImportedListener,
+    context: &mut Context<'_>,
+) {
+    match word {
+        "ssl" => listener.has_tls = true,
+        "crt" => certificates(d, value(), listener, context),
+        "accept-proxy" => {
+            listener.wants_proxy_protocol = true;
+            let instead = "name the proxies in front: proxy_protocol: { from: [...] }";
+            context.report.cannot(d, "icm accepts PROXY headers from named addresses only", instead);
+        }
+        "ca-file" => value().clone_into(&mut tls.client_ca),
+        "verify" => value().clone_into(&mut tls.verify),
+        "ciphers" => value().clone_into(&mut tls.ciphers),
+        "ciphersuites" => value().clone_into(&mut tls.ciphersuites),
+        "ssl-min-ver" => min_version(d, value(), listener, context),
+        "force-tlsv13" | "no-tlsv12" => min_version(d, "TLSv1.3", listener, context),
+        "curves" | "ecdhe" => {
+            let list = curves(value());
+            if !list.is_empty() {
+                let _ = listener.keys.set(&["tls", "curves"], scalar::list(&list), &d.at);
+            }
+        }
+        "alpn" if !value().contains("h2") => {
+            let _ = listener.keys.set(&["tls", "h2"], "false", &d.at);
+        }
+        "alpn" => {}
+        word if WORDS_NOT_NEEDED.contains(&word) => {}
+        word if VALUES_NOT_NEEDED.contains(&word) => {
+            value();
+        }
+        word if VALUES_CANNOT.contains(&word) => {
+            let shown = format!("`{word} {}` has no counterpart", value());
+            context.report.cannot(d, &shown, "certificates and keys of tickets: docs/listeners.md");
+        }
+        other => context.report.cannot(d, &format!("icm init does not know `{other}` here"), ""),
     }
 }
 
@@ -193,13 +232,13 @@ fn min_version(d: &Directive, version: &str, listener: &mut ImportedListener, co
 }
 
 /// Ciphers of the line, else of `ssl-default-bind-...`.
-fn protocol(d: &Directive, own: (&str, &str), listener: &mut ImportedListener, context: &mut Context<'_>) {
+fn protocol(d: &Directive, own: &BindTls, listener: &mut ImportedListener, context: &mut Context<'_>) {
     let default = |name: &str| context.global.iter().find(|d| d.name == name).copied();
     let (tls12, tls13) = (default("ssl-default-bind-ciphers"), default("ssl-default-bind-ciphersuites"));
-    let text = if own.0.is_empty() { tls12.map_or("", |d| d.arg(0)) } else { own.0 };
-    let text13 = if own.1.is_empty() { tls13.map_or("", |d| d.arg(0)) } else { own.1 };
+    let text = if own.ciphers.is_empty() { tls12.map_or("", |d| d.arg(0)) } else { &own.ciphers };
+    let text13 = if own.ciphersuites.is_empty() { tls13.map_or("", |d| d.arg(0)) } else { &own.ciphersuites };
     let options = default("ssl-default-bind-options");
-    let at = tls12.filter(|_| own.0.is_empty()).map_or(&d.at, |d| &d.at).clone();
+    let at = tls12.filter(|_| own.ciphers.is_empty()).map_or(&d.at, |d| &d.at).clone();
     match ciphers(text, text13) {
         Some(list) => {
             let _ = listener.keys.set(&["tls", "ciphers"], scalar::list(&list), &at);
@@ -207,7 +246,7 @@ fn protocol(d: &Directive, own: (&str, &str), listener: &mut ImportedListener, c
         }
         None if !text.is_empty() => {
             let why = "the list names no cipher that icm has; its default is used";
-            context.report.cannot(tls12.filter(|_| own.0.is_empty()).unwrap_or(d), why, "tls.ciphers");
+            context.report.cannot(tls12.filter(|_| own.ciphers.is_empty()).unwrap_or(d), why, "tls.ciphers");
         }
         None => {}
     }
@@ -223,17 +262,16 @@ fn protocol(d: &Directive, own: (&str, &str), listener: &mut ImportedListener, c
 
 fn client_certificates(
     d: &Directive,
-    ca_file: &str,
-    verify: &str,
+    tls: &BindTls,
     listener: &mut ImportedListener,
     context: &mut Context<'_>,
 ) {
-    let mode = match verify {
+    let mode = match tls.verify.as_str() {
         "required" => "require",
         "optional" => "request",
         _ => return,
     };
-    let file = absolute(&server::base(context, "ca-base"), ca_file);
+    let file = absolute(&server::base(context, "ca-base"), &tls.client_ca);
     let _ = listener.keys.set(&["tls", "client_certificates", "ca_file"], scalar::scalar(&file), &d.at);
     let _ = listener.keys.set(&["tls", "client_certificates", "mode"], mode, &d.at);
 }

@@ -72,7 +72,9 @@ impl<'a> AclTable<'a> {
                 .strip_prefix("METH_")
                 .map(|method| AclTest::Match(ImportedMatch::of("method", vec![method.to_owned()]))),
         };
-        let Some(tests) = self.tests.get(name) else { return vec![predefined.unwrap_or(AclTest::Unknown)] };
+        // A word that no line names is a test without values, such as `{ ssl_fc }`.
+        let unnamed = || predefined.unwrap_or_else(|| test(&[name.to_owned()]));
+        let Some(tests) = self.tests.get(name) else { return vec![unnamed()] };
         let mut merged: Vec<AclTest> = Vec::new();
         for test in tests {
             let same_key = merged.iter_mut().find_map(|known| match (known, test) {

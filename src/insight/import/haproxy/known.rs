@@ -115,78 +115,70 @@ fn of_global(d: &Directive, report: &mut ImportReport) {
     }
 }
 
+/// Directives of a section that `icm` does not need.
+const NOT_NEEDED: [&str; 22] = [
+    "http-reuse",
+    "fullconn",
+    "hash-type",
+    "hash-balance-factor",
+    "backlog",
+    "id",
+    "description",
+    "enabled",
+    "email-alert",
+    "load-server-state-from-file",
+    "server-state-file-name",
+    "max-keep-alive-queue",
+    "unique-id-format",
+    "log-tag",
+    "bind-process",
+    "grace",
+    "guid",
+    "max-session-srv-conns",
+    "dynamic-cookie-key",
+    "clitcpka-cnt",
+    "capture",
+    "declare",
+];
+
 fn of_proxy(d: &Directive, report: &mut ImportReport) {
     if report.is_known(d) {
         return;
     }
-    let first = d.arg(0);
-    match (&*d.name, first) {
-        ("mode", "http") => report.not_needed(d, "icm proxies HTTP"),
-        ("mode", _) => report.not_needed(d, "each section has its own mode, or is listed"),
-        ("stats" | "monitor-net" | "monitor-uri" | "monitor", _) => {
+    match &*d.name {
+        "mode" if d.arg(0) == "http" => report.not_needed(d, "icm proxies HTTP"),
+        "mode" => report.not_needed(d, "each section has its own mode, or is listed"),
+        "stats" | "monitor-net" | "monitor-uri" | "monitor" => {
             report.not_needed(d, "the status page and metrics are on the admin listener (docs/admin.md)");
         }
-        (
-            "http-reuse"
-            | "fullconn"
-            | "hash-type"
-            | "hash-balance-factor"
-            | "backlog"
-            | "id"
-            | "description"
-            | "enabled"
-            | "email-alert"
-            | "load-server-state-from-file"
-            | "server-state-file-name"
-            | "max-keep-alive-queue"
-            | "unique-id-format"
-            | "log-tag"
-            | "use-server"
-            | "bind-process"
-            | "grace"
-            | "guid"
-            | "ignore-persist"
-            | "force-persist"
-            | "max-session-srv-conns"
-            | "dynamic-cookie-key"
-            | "clitcpka-cnt",
-            _,
-        ) => match &*d.name {
-            "use-server" | "ignore-persist" | "force-persist" => {
-                report.cannot(d, "icm chooses among servers with a replica", "a route with `servers`");
-            }
-            "unique-id-format" => report.not_needed(d, "headers.request_id has a format of its own"),
-            _ => report.not_needed(d, "icm needs no such setting"),
-        },
-        ("unique-id-header", _) => {
+        "use-server" | "ignore-persist" | "force-persist" => {
+            report.cannot(d, "icm chooses among servers with a replica", "a route with `servers`");
+        }
+        "unique-id-header" => {
             report.cannot(d, "it is a key of the cluster", "headers.request_id: X-Request-ID")
         }
-        ("errorfile" | "errorfiles" | "http-error", _) => {
+        "errorfile" | "errorfiles" | "http-error" => {
             report.cannot(d, "pages have other names and placeholders here", "pages_dir: pages of your own");
         }
-        ("errorloc" | "errorloc302" | "errorloc303", _) => {
+        "errorloc" | "errorloc302" | "errorloc303" => {
             report.cannot(d, "an error is a page, no redirect", "pages_dir: pages of your own");
         }
-        ("capture" | "declare" | "rate-limit", _) => report.not_needed(d, "the access log has fixed fields"),
-        (
-            "http-request" | "http-response" | "tcp-request" | "tcp-response" | "http-after-response",
-            action,
-        ) => {
-            of_request(d, action, report);
+        "http-request" | "http-response" | "tcp-request" | "tcp-response" | "http-after-response" => {
+            of_request(d, d.arg(0), report);
         }
-        ("filter", _) => report.cannot(d, "icm has no filters", "keep HAProxy for this, in front of icm"),
-        ("acl", _) => report.not_needed(d, "no rule that was taken over uses it"),
-        ("server" | "default-server" | "bind", _) => {
-            report.not_needed(d, "its section is reported");
+        "filter" => report.cannot(d, "icm has no filters", "keep HAProxy for this, in front of icm"),
+        "rate-limit" => {
+            report.cannot(d, "icm limits clients, not sessions", "limits.per_client, limits.connections")
         }
-        ("dispatch", _) => report.cannot(d, "a server is checked and has a name", "servers.list"),
-        ("source", _) => {
-            report.cannot(d, "it is a setting of the whole process", "pingora.client_bind_to_ipv4")
-        }
-        ("persist" | "external-check", _) => report.cannot(d, "icm has no such thing", ""),
-        (".if", _) => {
+        "acl" => report.not_needed(d, "no rule that was taken over uses it"),
+        "server" | "default-server" | "bind" => report.not_needed(d, "its section is reported"),
+        "dispatch" => report.cannot(d, "a server is checked and has a name", "servers.list"),
+        "source" => report.cannot(d, "it is a setting of the whole process", "pingora.client_bind_to_ipv4"),
+        "persist" | "external-check" => report.cannot(d, "icm has no such thing", ""),
+        ".if" => {
             report.cannot_block(d, "HAProxy decides at its start which lines count", "write those that do")
         }
+        name if NOT_NEEDED.contains(&name) => report.not_needed(d, "icm needs no such setting"),
         _ => {}
     }
 }

@@ -11,10 +11,9 @@ mod settings;
 mod switch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::Translated;
-use super::directive::{Directive, Numbering, without_breaks};
+use super::directive::{Directive, Numbering, shown_path};
 use super::files::ImportFiles;
 use super::model::{ImportModel, ImportedCluster, plain_name};
 use super::report::ImportReport;
@@ -79,10 +78,10 @@ pub(super) fn import(
     files: &dyn ImportFiles,
     report: &mut ImportReport,
 ) -> Translated {
-    let shown: Arc<str> = without_breaks(&path.display().to_string()).into();
-    let directives = parser::parse(&shown, text, &mut Numbering::default())?;
     let real = files.real_path(path).unwrap_or_else(|_| path.to_owned());
     let root = real.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let shown = shown_path(&root, &real);
+    let directives = parser::parse(&shown, text, &mut Numbering::default())?;
     let mut context = Context { report, files, root, sections: Vec::new(), global: Vec::new() };
     let mut model = ImportModel::default();
     read_sections(&directives, &mut context);

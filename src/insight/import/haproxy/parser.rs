@@ -40,14 +40,7 @@ pub(super) fn parse(
     let mut condition: Option<(Directive, usize)> = None;
     let mut lines = text.lines().enumerate();
     while let Some((n, first)) = lines.next() {
-        let mut text = first.to_owned();
-        // A backslash at the end joins the next line.
-        while ends_with_escape(&text) {
-            text.pop();
-            let Some((_, next)) = lines.next() else { break };
-            text.push(' ');
-            text.push_str(next.trim_start());
-        }
+        let text = joined(first, || lines.next().map(|(_, next)| next));
         let mut words = words(&text).map_err(|message| ImportError::Syntax {
             file: file.to_string(),
             line: n + 1,
@@ -96,6 +89,18 @@ pub(super) fn parse(
     Ok(sections)
 }
 
+/// A line with those that a backslash at its end joins.
+fn joined<'t>(first: &str, mut next: impl FnMut() -> Option<&'t str>) -> String {
+    let mut text = first.to_owned();
+    while text.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1 {
+        text.pop();
+        let Some(next) = next() else { break };
+        text.push(' ');
+        text.push_str(next.trim_start());
+    }
+    text
+}
+
 /// `cache` and `acme` are also directives inside others.
 fn is_section(directive: &Directive, sections: &[Directive]) -> bool {
     match &*directive.name {
@@ -109,10 +114,6 @@ fn push(sections: &mut Vec<Directive>, directive: Directive) {
         Some(block) => block.push(directive),
         None => sections.push(directive),
     }
-}
-
-fn ends_with_escape(text: &str) -> bool {
-    text.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1
 }
 
 /// The words of a line. Single quotes keep everything, double quotes all but escapes; `#` begins a comment.

@@ -62,6 +62,23 @@ const WORDS_NOT_NEEDED: [&str; 14] = [
     "allow-0rtt",
 ];
 
+const VALUES_CANNOT: [&str; 14] = [
+    "crt",
+    "proto",
+    "ws",
+    "source",
+    "redir",
+    "namespace",
+    "ciphers",
+    "ciphersuites",
+    "ssl-min-ver",
+    "ssl-max-ver",
+    "crl-file",
+    "proxy-v2-options",
+    "socks4",
+    "shard",
+];
+
 pub(super) fn servers(section: &ProxySection<'_>, context: &mut Context<'_>) -> HaproxyServers {
     let mut found = HaproxyServers { servers: Vec::new(), scheme: "http", keys: KeySet::default() };
     let is_default = |d: &&Directive| d.name == "default-server";
@@ -91,68 +108,31 @@ struct ServerTls<'a> {
     ca_file: &'a str,
 }
 
+/// What the parameters of one server say beside the keys of all.
+#[derive(Default)]
+struct ServerParameters<'a> {
+    keys: KeySet,
+    tls: ServerTls<'a>,
+    has_agent: bool,
+    agent_port: &'a str,
+}
+
 fn server(d: &Directive, defaults: &[String], found: &mut HaproxyServers, context: &mut Context<'_>) {
     let address = d.arg(1).trim_start_matches("ipv4@").trim_start_matches("ipv6@");
     if address.is_empty() || address.contains(['@', '$', '/']) {
-        return context.report.cannot(
-            d,
-            "icm connects to a host and a port",
-            "write `http: HOST:PORT` of the server",
-        );
+        let why = "icm connects to a host and a port";
+        return context.report.cannot(d, why, "write `http: HOST:PORT` of the server");
     }
-    let mut keys = KeySet::default();
-    let mut tls = ServerTls::default();
-    let mut agent: (bool, &str) = (false, "");
-    let parameters: Vec<&String> = defaults.iter().chain(d.args_from(2)).collect();
-    let mut words = parameters.into_iter();
+    let mut own = ServerParameters::default();
+    let mut words = defaults.iter().chain(d.args_from(2));
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "ssl" => tls.on = true,
-            "verify" => tls.verify_none = words.next().is_some_and(|value| value == "none"),
-            "ca-file" => tls.ca_file = words.next().map_or("", String::as_str),
-            "agent-check" => agent.0 = true,
-            "agent-port" => agent.1 = words.next().map_or("", String::as_str),
-            "weight" | "backup" | "disabled" => of_server(d, word, &mut words, &mut keys),
-            "inter" | "rise" | "fall" | "maxconn" | "slowstart" => {
-                let value = words.next().map_or("", String::as_str);
-                of_all(d, word, value, &mut found.keys, context.report);
-            }
-            "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
-                context.report.cannot(d, "servers get no PROXY protocol", "they read X-Forwarded-For");
-            }
-            "crt" => {
-                words.next();
-                context.report.cannot(d, "icm has no certificate of its own for servers", "");
-            }
-            "proto"
-            | "ws"
-            | "source"
-            | "redir"
-            | "namespace"
-            | "ciphers"
-            | "ciphersuites"
-            | "ssl-min-ver"
-            | "ssl-max-ver"
-            | "crl-file"
-            | "proxy-v2-options"
-            | "set-proxy-v2-tlv-fmt"
-            | "socks4"
-            | "shard" => {
-                let value = words.next().map_or("", String::as_str);
-                context.report.cannot(d, &format!("`{word} {value}` has no counterpart"), "");
-            }
-            word if WORDS_NOT_NEEDED.contains(&word) => {}
-            word if VALUES_NOT_NEEDED.contains(&word) => {
-                words.next();
-            }
-            other => context.report.cannot(d, &format!("icm init does not know `{other}` here"), ""),
-        }
+        parameter(d, word, &mut words, &mut own, found, context);
     }
-    let port = if tls.on { 443 } else { 80 };
-    let address = with_port(address, port);
+    let ServerParameters { mut keys, tls, has_agent, agent_port } = own;
+    let address = with_port(address, if tls.on { 443 } else { 80 });
     scheme(d, &tls, found, context);
-    if agent.0 {
-        agent_check(d, agent.1, &mut keys, context.report);
+    if has_agent {
+        agent_check(d, agent_port, &mut keys, context.report);
     }
     context.report.taken(d, "servers.list[]");
     let name = plain_name(d.arg(0), "server");
@@ -160,6 +140,40 @@ fn server(d: &Directive, defaults: &[String], found: &mut HaproxyServers, contex
         return context.report.cannot(d, "another server has this name", "give it a name of its own");
     }
     found.servers.push(ImportedServer { name, address, at: d.at.clone(), keys });
+}
+
+fn parameter<'w>(
+    d: &Directive,
+    word: &'w str,
+    words: &mut impl Iterator<Item = &'w String>,
+    own: &mut ServerParameters<'w>,
+    found: &mut HaproxyServers,
+    context: &mut Context<'_>,
+) {
+    let mut value = || words.next().map_or("", String::as_str);
+    match word {
+        "ssl" => own.tls.on = true,
+        "verify" => own.tls.verify_none = value() == "none",
+        "ca-file" => own.tls.ca_file = value(),
+        "agent-check" => own.has_agent = true,
+        "agent-port" => own.agent_port = value(),
+        "weight" | "backup" | "disabled" => of_server(d, word, words, &mut own.keys),
+        "inter" | "rise" | "fall" | "maxconn" | "slowstart" => {
+            of_all(d, word, value(), &mut found.keys, context.report);
+        }
+        "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
+            context.report.cannot(d, "servers get no PROXY protocol", "they read X-Forwarded-For");
+        }
+        word if WORDS_NOT_NEEDED.contains(&word) => {}
+        word if VALUES_NOT_NEEDED.contains(&word) => {
+            value();
+        }
+        word if VALUES_CANNOT.contains(&word) => {
+            let why = format!("`{word} {}` has no counterpart", value());
+            context.report.cannot(d, &why, "");
+        }
+        other => context.report.cannot(d, &format!("icm init does not know `{other}` here"), ""),
+    }
 }
 
 fn of_server<'w>(d: &Directive, word: &str, words: &mut impl Iterator<Item = &'w String>, keys: &mut KeySet) {

@@ -116,7 +116,7 @@ fn rules(
             continue;
         }
         context.report.taken(d, if allow { "access[].allow" } else { "access[].deny" });
-        let condition = if allow { condition } else { by_database(condition) };
+        let condition = by_database(condition);
         cluster.add_rule(ImportedRule { allow, condition, status: 403, at: d.at.clone() });
     }
     decides_all

@@ -87,6 +87,7 @@ impl<'a> ServerBlock<'a> {
         let Some((location, target)) = of_root.or(fallback).or_else(first) else { return };
         report.taken(self.d, "clusters");
         report.taken(location.d, "clusters");
+        report.taken(target.d, "clusters[].servers");
         self.main = Some(location.d);
         self.target = Some(target.clone());
     }

@@ -1,9 +1,8 @@
 //! Follows `include` of nginx: below the directory of the configuration only, without cycles, and not without end.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::super::directive::{Directive, ImportError, Numbering, without_breaks};
+use super::super::directive::{Directive, ImportError, Numbering, shown_path};
 use super::super::files::{ImportFiles, matching};
 use super::super::report::ImportReport;
 use super::parser;
@@ -35,9 +34,9 @@ impl<'a> Includes<'a> {
         text: &str,
         report: &mut ImportReport,
     ) -> Result<Vec<Directive>, ImportError> {
-        let shown: Arc<str> = without_breaks(&path.display().to_string()).into();
-        let directives = parser::parse(&shown, text, &mut self.numbers)?;
         let real = self.files.real_path(path).unwrap_or_else(|_| path.to_owned());
+        let shown = shown_path(&self.root, &real);
+        let directives = parser::parse(&shown, text, &mut self.numbers)?;
         self.expand(directives, &mut vec![real], report)
     }
 
@@ -83,7 +82,7 @@ impl<'a> Includes<'a> {
                 }
                 Ok((real, text)) => {
                     read += 1;
-                    let shown: Arc<str> = without_breaks(&path.display().to_string()).into();
+                    let shown = shown_path(&self.root, &path);
                     let inner = parser::parse(&shown, &text, &mut self.numbers)?;
                     open.push(real);
                     directives.extend(self.expand(inner, open, report)?);
@@ -113,7 +112,10 @@ impl<'a> Includes<'a> {
     }
 
     fn readable(&mut self, path: &Path, open: &[PathBuf]) -> Result<(PathBuf, String), String> {
-        let real = self.files.real_path(path).map_err(|error| error.to_string())?;
+        let real = self.files.real_path(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => error.to_string(),
+        })?;
         if !real.starts_with(&self.root) {
             return Err(format!("{} is outside the directory of the configuration", real.display()));
         }

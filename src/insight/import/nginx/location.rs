@@ -16,9 +16,16 @@ pub(super) fn translate(
     global: &mut KeySet,
     context: &mut Context<'_>,
 ) {
-    for location in in_order(block) {
+    let locations = in_order(block);
+    for (at, location) in locations.iter().copied().enumerate() {
         let is_main = block.main.is_some_and(|main| main.id == location.d.id);
         if is_main || location.kind == LocationKind::Named {
+            continue;
+        }
+        // `try_files` leads to a location with a name, whose settings are those of the cluster.
+        let main_is_named = block.main.is_some_and(|main| main.arg(0).starts_with('@'));
+        if location.path == "/" && location.kind != LocationKind::Exact && main_is_named {
+            context.report.taken(location.d, "clusters[]");
             continue;
         }
         let Some(condition) = condition(&location, hosts) else {
@@ -41,8 +48,13 @@ pub(super) fn translate(
             settings::apply(d, &mut scope, context.report);
         }
         context.report.taken(location.d, "routes[]");
-        // A location that only repeats what the cluster does still stops nginx from trying the next one.
-        cluster.add_route(route);
+        // A location that only repeats what the cluster does counts if it keeps nginx from trying another one.
+        let takes = |later: &NginxLocation<'_>| {
+            later.kind == LocationKind::Regex || later.path != "/" && location.path.starts_with(later.path)
+        };
+        if !route.keys.0.is_empty() || locations.iter().skip(at + 1).any(takes) {
+            cluster.add_route(route);
+        }
     }
 }
 

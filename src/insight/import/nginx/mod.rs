@@ -202,6 +202,10 @@ fn cluster_settings(
         }
         replaced.extend(here);
     }
+    // `gzip_types` without `gzip on` compresses nothing.
+    if cluster.keys.get(&["compression", "algorithms"]).is_none() {
+        cluster.keys.0.retain(|(path, _)| path.first().is_none_or(|key| key != "compression"));
+    }
 }
 
 /// A block that sends nothing to servers: it redirects, or has files of its own.

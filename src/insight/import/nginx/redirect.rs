@@ -233,6 +233,20 @@ fn with_hosts(key: &'static str, values: Vec<String>, hosts: &[String]) -> Impor
     condition
 }
 
+/// A header field that contains a text.
+fn field_condition(field: &str, value: &str, hosts: &[String]) -> Option<ImportedMatch> {
+    let name = field.trim_start_matches("$http_").replace('_', "-");
+    // Patterns are those of paths, so a slash in front makes one of the text.
+    let patterns = pattern::of_regex(&format!("/?{value}"))?;
+    let texts: Vec<&String> = patterns.iter().filter(|p| !p.contains('/')).collect();
+    let [one] = texts.as_slice() else { return None };
+    let mut condition = ImportedMatch { headers: vec![(name, (*one).clone())], ..ImportedMatch::default() };
+    if !hosts.is_empty() {
+        condition.lists.push(("host", hosts.to_vec()));
+    }
+    Some(condition)
+}
+
 /// `if` with a condition that a route has, too, around a single `return`.
 fn condition_of_if(
     d: &Directive,
@@ -263,20 +277,7 @@ fn condition_of_if(
             pattern::of_regex(value).map(|patterns| with_hosts("path", patterns, hosts))
         }
         (Some(field), Some("~" | "~*")) if field.starts_with("$http_") => {
-            let name = field.trim_start_matches("$http_").replace('_', "-");
-            let patterns = pattern::of_regex(&format!("/?{value}")).unwrap_or_default();
-            let texts: Vec<&String> = patterns.iter().filter(|p| !p.contains('/')).collect();
-            match texts.as_slice() {
-                [one] => {
-                    let mut condition =
-                        ImportedMatch { headers: vec![(name, (*one).clone())], ..Default::default() };
-                    if !hosts.is_empty() {
-                        condition.lists.push(("host", hosts.to_vec()));
-                    }
-                    Some(condition)
-                }
-                _ => None,
-            }
+            field_condition(field, value, hosts)
         }
         _ => None,
     };

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::running::RunningRehearsal;
 use super::watch;
 use crate::config::settings::Mode;
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
 use crate::domain::freshness::IgnoredDatabases;
 use crate::domain::rehearsal::{DURATION, ServersProblem, USERS_PERCENT, UserShare, check_servers};
 use crate::domain::select::ServerId;
-use crate::state::drain::LastReplicas;
+use crate::state::rehearsal::{OnlyReplicas, RunningRehearsal};
 use crate::state::{Balancer, Cluster, ClusterView, restrictions};
 
 /// Paths in the answer; the rest is counted.
@@ -150,15 +149,15 @@ fn only_replicas(
     cluster: &Cluster,
     view: &ClusterView,
     server: ServerId,
-) -> Result<LastReplicas, RehearsalRefusal> {
-    let Some(entry) = view.server(server) else { return Ok(LastReplicas::default()) };
+) -> Result<OnlyReplicas, RehearsalRefusal> {
+    let Some(entry) = view.server(server) else { return Ok(OnlyReplicas::default()) };
     let mut paths = restrictions::last_replicas(cluster, view, &entry.config.name);
     let count = paths.len();
     if count > 0 && count == databases_on(view, server) {
         return Err(RehearsalRefusal::NothingToMove(entry.config.name.to_string(), count));
     }
     paths.truncate(MAX_EXAMPLES);
-    Ok(LastReplicas { count, examples: paths })
+    Ok(OnlyReplicas { count, examples: paths })
 }
 
 /// How many databases are in service on a server, without those that each server writes by itself.

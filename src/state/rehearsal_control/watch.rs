@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::end;
-use super::running::RunningRehearsal;
 use crate::config::settings::Mode;
 use crate::domain::rehearsal::{OtherServer, RehearsalEnd, check_servers};
 use crate::domain::select::{CrossSites, ServerId};
+use crate::state::rehearsal::RunningRehearsal;
 use crate::state::{Balancer, Cluster, ClusterView};
 use crate::util::clock;
 
