@@ -67,7 +67,7 @@ stage() {
 
     # In the order of the source tree, so that the links between the pages work.
     for path in README.md SECURITY.md CHANGELOG.md docs conf; do
-        find "$path" -type f ! -path 'conf/packages/*' ! -path 'conf/*.sh' ! -path '*/secrets/*' -print0
+        find "$path" -type f ! -path 'conf/packages/*' ! -name .gitignore ! -path 'conf/*.sh' ! -path '*/secrets/*' -print0
     done | while IFS= read -rd '' path; do
         if [ -x "$path" ]; then file 755 "$path" "$doc/$path"; else file 644 "$path" "$doc/$path"; fi
     done

@@ -8,6 +8,7 @@ mod error;
 mod findings;
 mod from;
 mod members;
+mod service;
 mod sources;
 mod target;
 mod yaml;
@@ -176,18 +177,27 @@ fn write(arguments: &InitArgs, account: Option<&Account>, found: &Findings) -> a
                     file.write_all(b"\n")
                 })
                 .with_context(|| format!("cannot write {}", path.display()))?;
-                println!("wrote {} (mode 0600)", path.display());
+                let is_shared = service::state_dir(output).is_some() && service::share_with_group(&path);
+                println!("wrote {} (mode {})", path.display(), if is_shared { "0640" } else { "0600" });
                 // Relative to the configuration, so that both can be moved together.
                 path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
             }
         };
     }
     let ca_file = arguments.ca_file.as_deref().map(absolute).transpose()?;
+    let service = service::state_dir(output);
     let state_dir = arguments.state_dir.as_deref().map(absolute_dir).transpose()?;
+    let state_dir = state_dir.or_else(|| service.map(str::to_owned));
     let content = found.content(arguments.listen, state_dir, ca_file, password_file);
-    let text = yaml::render(&content);
+    let mut text = yaml::render(&content);
+    if service.is_some() {
+        text = service::with_lines(&text);
+    }
     atomic_file::replace(output, CONFIG_MODE, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", output.display()))?;
+    if service.is_some() {
+        service::share_with_group(output);
+    }
     println!("wrote {} (mode 0640)", output.display());
     Ok(())
 }

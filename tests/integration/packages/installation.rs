@@ -125,6 +125,21 @@ fn drains_at_removal(machine: &Machine, address: SocketAddr, remove: &dyn Fn() -
     text
 }
 
+/// What an administrator does first. Out: the address of the listener.
+fn is_set_up_by_init(machine: &Machine, acme: &Acme) -> SocketAddr {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let server = acme.http("Web1");
+    // Not its exit code, which tells what `check --probe` found.
+    let (_, text) = machine.try_shell(&format!(
+        "icm init --force --yes --anonymous --server http://{server} --listen {address} --output /etc/icm/icm.yaml"
+    ));
+    assert!(text.contains("wrote /etc/icm/icm.yaml"), "{text}");
+    assert_eq!(machine.modes(&["/etc/icm/icm.yaml"]), "640 root:icm /etc/icm/icm.yaml\n");
+    machine.shell("icm upgrade -c /etc/icm/icm.yaml");
+    assert_eq!(Client::to(address).get("/sales/orders.nsf?Open").status, 200, "{text}\n{}", machine.log());
+    address
+}
+
 /// Listeners change, which takes a new process.
 fn takes_the_configuration_of(machine: &Machine, acme: &Acme) -> SocketAddr {
     let address = machine.configure(acme);
@@ -154,7 +169,8 @@ fn the_deb_in_a_new_system() {
     assert!(machine.exists(wanted), "it is not enabled");
     explains_itself(&machine);
     has_its_files(&machine);
-    let address = takes_the_configuration_of(&machine, &acme);
+    std::fs::write(machine.path("/etc/icm/key.pem"), "a key").unwrap();
+    let address = is_set_up_by_init(&machine, &acme);
 
     machine.shell("logrotate --force /etc/logrotate.d/domino-icm");
     Client::to(address).get("/sales/orders.nsf?Open");
@@ -189,8 +205,8 @@ fn the_deb_in_a_new_system() {
     for gone in ["/etc/icm/icm.yaml", "/var/lib/icm", "/var/log/icm", "/etc/logrotate.d/domino-icm", wanted] {
         assert!(!machine.exists(gone), "{gone} is left");
     }
-    // Not the package's own.
-    assert!(machine.exists("/etc/icm/ca.pem"));
+    // The administrator's own.
+    assert!(machine.exists("/etc/icm/key.pem"));
     machine.shell("getent passwd icm && rm -r /etc/icm && userdel icm");
     machine.without_systemd();
 }
