@@ -101,6 +101,9 @@ pub(super) fn judge(seen: &SeenCluster, public: &PublicSide) -> SsoReport {
     } else if seen.databases.is_empty() && seen.unknown.is_empty() {
         notes.push("no database of the directory has a second replica in this cluster".to_owned());
     }
+    if !seen.servers.is_empty() && seen.servers.iter().all(|server| server.login == SeenLogin::Refused) {
+        notes.push("every server refuses the account: is the password right?".to_owned());
+    }
     if seen.left_out > 0 {
         notes.push(format!("{} more databases were not opened: --limit", seen.left_out));
     }
