@@ -1,29 +1,37 @@
-# domino-icm in a container: `docker build -t domino-icm .`, then
-#   docker run -p 80:8080 -v ./icm:/etc/icm:ro -v icm-state:/var/lib/icm domino-icm
-# The configuration is /etc/icm/icm.yaml. The container runs as user 65532, so listeners need ports above 1023 (for example
-# 8080 and 8443), and files with secrets must belong to that user. Docker stops a container after ten seconds;
-# `--stop-timeout 90` gives requests in flight the whole grace period.
+# The container images of icm and of the simulated Acme cluster, for Docker, Podman and Buildah. `make image` prepares the
+# context (target/image) and builds both; what the context contains is in conf/container/build.sh. By hand:
+#
+#   docker build -f Dockerfile --target icm -t domino-icm target/image
+#
+# docs/containers.md says how to run it. Nothing runs during the build, and no base image is fetched: an image is the
+# executable, the certificates of the public authorities, and a user.
 
-FROM rust:1-bookworm AS build
-# zlib-ng and the TLS library are built from C, so only the first stage needs a C compiler.
-RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
-WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
-COPY .cargo .cargo
-COPY src src
-COPY benches benches
-COPY tests tests
-RUN cargo build --release --locked --bin icm && mkdir -p /image/var/lib/icm /image/run/icm
+FROM scratch AS acme
+ADD acme.tar /
+LABEL org.opencontainers.image.title="acme" \
+      org.opencontainers.image.description="A simulated HCL Domino cluster to try domino-icm with" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 65532:65532
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/acme"]
 
-# Has C libraries and the certificates of public authorities, but no shell and no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /src/target/release/icm /usr/local/bin/icm
-COPY --from=build --chown=65532:65532 /image/ /
+# The last stage is what a build without --target makes.
+FROM scratch AS icm
+ARG VERSION=unknown
+ARG REVISION=unknown
+# An archive, because it keeps the owner of /var/lib/icm, which a new volume takes over.
+ADD icm.tar /
+LABEL org.opencontainers.image.title="domino-icm" \
+      org.opencontainers.image.description="The Internet Cluster Manager for HCL Domino, rebuilt as a reverse proxy on Pingora" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+# A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 VOLUME /var/lib/icm
 STOPSIGNAL SIGTERM
 # Asks the admin listener named in the configuration, which may be on loopback.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s \
-  CMD ["/usr/local/bin/icm", "check", "--running", "-c", "/etc/icm/icm.yaml"]
-ENTRYPOINT ["/usr/local/bin/icm"]
+  CMD ["/usr/bin/icm", "check", "--running", "-c", "/etc/icm/icm.yaml"]
+ENTRYPOINT ["/usr/bin/icm"]
 CMD ["run", "-c", "/etc/icm/icm.yaml"]

@@ -7,6 +7,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 # Checks that the programs of a target are installed.
 TOOLS       := @conf/tools.sh
+# Beside the artefacts, for all of them, in whatever order they are built.
+CHECKSUMS   := @conf/packages/checksums.sh "$${CARGO_TARGET_DIR:-target}/packages"
 # Without AWS-LC and mimalloc, whose C code takes long to compile. `make check` tests with them.
 QUICK       := --no-default-features --features acme
 # The subjects whose tests run a second time without the fast path.
@@ -15,10 +17,10 @@ BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::co
                routing::routes selection::freshness
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance live fresh scale wrk faults dist fmt
+.PHONY: help run test check bench balance live fresh scale wrk faults dist packages static image fmt
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the simulated Acme cluster and icm in front of it; Ctrl-C ends both
 	$(TOOLS) build
@@ -77,6 +79,21 @@ faults: ## Kill and freeze servers under load, behind icm, nginx and HAProxy; se
 dist: ## Build icm for distribution, optimised for a load that it was trained with: target/dist/icm
 	$(TOOLS) build wrk dist
 	@benches/dist/build.sh
+
+static: ## Build an icm that needs no library of the system, and pack it: target/packages/*-linux-musl.tar.gz
+	$(TOOLS) build static
+	@conf/container/static.sh archive
+	$(CHECKSUMS)
+
+image: ## Build the container images of icm and of Acme from static executables: target/packages/*-image.tar
+	$(TOOLS) build static image
+	@conf/container/build.sh
+	$(CHECKSUMS)
+
+# The executable is a release build, unless ICM names one.
+packages: ## Build the .deb, the .rpm, an SBOM and checksums: target/packages; see docs/install.md
+	$(TOOLS) build packages
+	@conf/packages/build.sh
 
 fmt: ## Format the sources
 	$(CARGO) fmt

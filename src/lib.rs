@@ -39,7 +39,7 @@ pub mod upstream;
 /// Pingora's hooks, which handle a request from its head to its log record.
 pub mod proxy;
 
-/// The selection of servers without traffic: explain, simulate, audit.
+/// The selection of servers without traffic: explain, simulate, replay, audit.
 pub mod insight;
 
 /// The admin listener: status page, JSON, metrics, restrict and release.

@@ -1,5 +1,5 @@
-//! `GET /`: the status page, a static document without data. Its script polls `/status` and writes text, never markup; its
-//! content security policy allows only the built-in script and style.
+//! `GET /`: the status page, a static document without data. Its script polls `/status` and `/history` and writes text,
+//! never markup; its content security policy allows only the built-in script and style.
 
 use std::sync::LazyLock;
 
@@ -15,15 +15,25 @@ use super::reply::AdminReply;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+/// One script in the page: each file uses functions of the others, and the last one begins to poll.
+static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    [
+        include_str!("page/page.js"),
+        include_str!("page/servers.js"),
+        include_str!("page/charts.js"),
+        include_str!("page/progress.js"),
+        include_str!("page/search.js"),
+    ]
+    .join("\n")
+});
 
 /// The document, and a policy that allows its style and script by their hashes.
 static PAGE: LazyLock<(String, HeaderValue)> = LazyLock::new(|| {
-    let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+    let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", &SCRIPT);
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; connect-src 'self'; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        hash(SCRIPT),
+        hash(&SCRIPT),
         hash(STYLE),
     );
     (html, HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")))

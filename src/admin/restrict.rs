@@ -20,18 +20,28 @@ pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
         Some("1" | "") => true,
         Some(_) => return AdminReply::bad_query("`closed` must be 1: /servers/Web1/restrict?closed=1"),
     };
-    let by = match request.query_value("by").filter(|by| !by.trim().is_empty()) {
+    match by(request) {
+        Ok(by) => set_restricted(request, Some(&RestrictionOrder { by, closed })),
+        Err(error_reply) => error_reply,
+    }
+}
+
+/// Who gives an order: the text of `?by=`, else the address.
+///
+/// # Errors
+/// 400 for a text that is too long.
+pub(super) fn by(request: &AdminRequest) -> Result<String, AdminReply> {
+    match request.query_value("by").filter(|by| !by.trim().is_empty()) {
         Some(by) if by.chars().count() > MAX_BY_CHARS => {
-            return AdminReply::bad_query(format!("`by` must have at most {MAX_BY_CHARS} characters"));
+            Err(AdminReply::bad_query(format!("`by` must have at most {MAX_BY_CHARS} characters")))
         }
         // It appears in the log and on the status page.
-        Some(by) => control_chars::escape_all(by.trim()).into_owned(),
+        Some(by) => Ok(control_chars::escape_all(by.trim()).into_owned()),
         None => {
             let peer = request.peer.map_or_else(String::new, |peer| peer.to_string());
-            format!("an administrator at {peer}")
+            Ok(format!("an administrator at {peer}"))
         }
-    };
-    set_restricted(request, Some(&RestrictionOrder { by, closed }))
+    }
 }
 
 pub(super) fn release(request: &AdminRequest) -> AdminReply {

@@ -10,7 +10,9 @@ use percent_encoding::percent_decode_str;
 use super::authorization::{self, Access};
 use super::reply::{AdminReply, TEXT};
 use super::token_failures::TokenFailures;
-use super::{AdminRequest, acme, cache, databases, login, page, queries, restrict, status};
+use super::{
+    AdminRequest, acme, cache, databases, history, login, page, queries, rehearsal, restrict, status,
+};
 use crate::admin::metrics;
 use crate::follow;
 use crate::insight::explain::{ExplainRequest, explain};
@@ -92,6 +94,7 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/audit", Access::Read, queries::audit_report).blocking(),
     get("/simulate", Access::Read, queries::simulation).blocking(),
     get("/events", Access::Read, queries::events),
+    get("/history", Access::Read, history::handle),
     get("/statistics", Access::Read, queries::statistics),
     get("/servers/{name}/drain", Access::Read, queries::drain_progress).blocking(),
     get("/metrics", Access::Read, metrics_text),
@@ -100,6 +103,9 @@ pub const ROUTES: &[AdminRoute] = &[
     get("/readyz", Access::Public, readiness).held_while_ready(),
     post("/servers/{name}/restrict", Access::Modify, restrict::restrict).blocking(),
     post("/servers/{name}/release", Access::Modify, restrict::release).blocking(),
+    get("/rehearsal", Access::Read, rehearsal::show),
+    post("/rehearsal", Access::Modify, rehearsal::start).blocking(),
+    post("/rehearsal/stop", Access::Modify, rehearsal::stop),
     post("/cache/purge", Access::Modify, cache::purge).blocking(),
     post("/login", Access::Page, login::login),
     post("/logout", Access::Page, login::logout),
@@ -147,17 +153,19 @@ fn find_route(request: &AdminRequest) -> Result<(&'static AdminRoute, String), A
     let Some((route, name)) = wanted else {
         // Only clients that may read learn which routes exist.
         authorization::authorize(Access::Read, request)?;
-        let Some((other, _)) = matches.first() else {
+        if matches.is_empty() {
             return Err(AdminReply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "there is no such page; /openapi.json describes all of them",
             ));
-        };
-        let allow = other.method.allow_header();
-        let message = format!("use {allow} for {}", other.path);
+        }
+        let allowed: Vec<&str> = matches.iter().map(|(other, _)| other.method.allow_header()).collect();
+        let allow = allowed.join(", ");
+        let message = format!("use {allow} for {}", request.path);
+        let value = HeaderValue::from_str(&allow).unwrap_or_else(|_| HeaderValue::from_static("GET"));
         return Err(AdminReply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-            .with(header::ALLOW, HeaderValue::from_static(allow)));
+            .with(header::ALLOW, value));
     };
     match percent_decode_str(name).decode_utf8() {
         Ok(name) => Ok((route, name.into_owned())),

@@ -80,6 +80,7 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
         "acme": acme(balancer),
         "restrictions_kept": snapshot.settings.state_dir.is_some(),
         "clusters": clusters,
+        "rehearsal": balancer.rehearsals.last().map(|rehearsal| rehearsal.report()),
         "upgrade": balancer.upgrade.status(),
         "reload": {
             "success": reload.success,
@@ -118,7 +119,7 @@ fn acme(balancer: &Balancer) -> Value {
 fn cluster(cluster: &Cluster) -> Value {
     let settings = &cluster.settings;
     let view = cluster.view.load();
-    let answered = |entry: &UpstreamServer| entry.server.counters.answered.load(Relaxed);
+    let answered = |entry: &UpstreamServer| entry.server.counters.answered();
     let total_answered: u64 = view.entries.iter().map(answered).sum();
     let servers: Vec<Value> =
         view.entries.iter().map(|entry| server(cluster, entry, total_answered)).collect();

@@ -129,6 +129,27 @@ impl AdminTarget {
         let client = runtime.block_on(async { DominoClient::new(&tls, Duration::from_secs(5)) });
         Ok(Some(AdminClient { runtime, client, url, request }))
     }
+
+    /// Finds the admin listeners of other ICMs, which have the same token. `None` if the configuration file has errors,
+    /// which are printed.
+    ///
+    /// # Errors
+    /// If an address, a file or a name is invalid.
+    pub fn connect_others(&self, urls: &[String]) -> anyhow::Result<Option<Vec<AdminClient>>> {
+        let mut all = Vec::new();
+        for url in urls {
+            let other = Self {
+                conf: self.conf.clone(),
+                admin: Some(url.clone()),
+                ca: self.ca.clone(),
+                token_file: self.token_file.clone(),
+                json: self.json,
+            };
+            let Some(client) = other.connect()? else { return Ok(None) };
+            all.push(client);
+        }
+        Ok(Some(all))
+    }
 }
 
 impl AdminClient {

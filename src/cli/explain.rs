@@ -71,7 +71,7 @@ pub fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     }
     let served = matches!(
         explanation.outcome.as_str(),
-        "serve" | "choice" | "list" | "redirect" | "respond" | "files"
+        "serve" | "choice" | "list" | "redirect" | "respond" | "files" | "save_check"
     );
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }

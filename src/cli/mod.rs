@@ -16,6 +16,8 @@ mod init;
 mod maintain;
 mod password;
 mod readings;
+mod replay;
+mod rehearse;
 mod replica_checks;
 mod restrict;
 mod show;
@@ -91,6 +93,8 @@ enum Command {
     Release(restrict::ReleaseArgs),
     /// Maintain one server after the other: drain it, run a hook that restarts it, wait until it has caught up.
     Maintain(maintain::MaintainArgs),
+    /// Rehearse the failover of a server with a share of the users.
+    Rehearse(rehearse::RehearseArgs),
     /// Show servers, databases, statistics or events of a running balancer.
     #[command(after_help = SHOW_HELP)]
     Show {
@@ -99,6 +103,8 @@ enum Command {
     },
     /// Show what would happen if some servers were down, RESTRICTED or BUSY.
     Simulate(simulate::SimulateArgs),
+    /// Show what another threshold, weight or mark, or a server that is down, would have done to the requests of a log.
+    Replay(replay::ReplayArgs),
     /// Find single points of failure and mistakes in replicas, paths, marks, ports and the directory.
     Audit(audit::AuditArgs),
     /// Remove responses from the cache of a running balancer.
@@ -131,8 +137,10 @@ impl Cli {
             Command::Restrict(arguments) => restrict::restrict(&arguments),
             Command::Release(arguments) => restrict::release(&arguments),
             Command::Maintain(arguments) => maintain::run(&arguments),
+            Command::Rehearse(arguments) => rehearse::run(&arguments),
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
+            Command::Replay(arguments) => replay::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),
             Command::Cache { what } => cache::run(&what),
             Command::Upgrade(arguments) => upgrade::run(&arguments),
@@ -178,7 +186,12 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
 /// every enabled port up. `None` if the configuration has errors, which are printed.
 fn offline_state(admin_target: &admin::AdminTarget) -> anyhow::Result<Option<Arc<Balancer>>> {
     let conf = admin_target.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(mut loaded) = load(conf, admin_target.json) else { return Ok(None) };
+    offline_balancer(conf, admin_target.json)
+}
+
+/// As [`offline_state`], for the configuration in this file.
+fn offline_balancer(conf: &std::path::Path, json: bool) -> anyhow::Result<Option<Arc<Balancer>>> {
+    let Ok(mut loaded) = load(conf, json) else { return Ok(None) };
     crate::follow::load_offline_copy(&mut loaded.settings)?;
     let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
     mark_ports_up(&balancer);

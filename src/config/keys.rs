@@ -115,7 +115,8 @@ pub(super) const PER_CLIENT: Section = Section::new(
 );
 pub(super) const LOGIN_LIMITS: Section =
     Section::new("limits.logins", &["per_address", "per_user", "window"]);
-pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
+pub(super) const ADMIN: Section =
+    Section::new("admin", &["address", "token_file", "tls", "history_interval"]);
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
 pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);
@@ -303,6 +304,7 @@ pub(super) const FAILOVER: Section = Section::new(
         "unsafe_commands",
         "unknown_commands",
         "retry_after_timeout",
+        "save_check",
         "passive_failures",
         "slow_start",
         "last_resort",

@@ -9,7 +9,7 @@ use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
 use super::values::{self, ValueError};
-use crate::domain::affinity::session_cookies::{login_cookie_name, write_cookie_name};
+use crate::domain::affinity::session_cookies::names_of_cookies;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// URL commands that change something, also by a GET request, which HTTP calls safe.
@@ -95,6 +95,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
         unsafe_commands,
         unknown_commands: map.get("unknown_commands").choice(&replay).unwrap_or(UnknownCommands::Replay),
         retry_after_timeout: map.get("retry_after_timeout").boolean().unwrap_or(true),
+        save_check: map.get("save_check").choice(&[("on", true), ("off", false)]).unwrap_or(true),
         passive_failures: map.get("passive_failures").integer(0, 1000).unwrap_or(3),
         slow_start: map.get("slow_start").duration().unwrap_or(seconds(30)),
         last_resort: map.get("last_resort").choice(&last).unwrap_or(LastResort::Refuse),
@@ -154,7 +155,7 @@ pub(super) fn affinity(item: &Item<'_>, defaults: &AffinityDefaults) -> Affinity
         defaults.session_cookies.clone()
     };
     let cookie = cookie.unwrap_or_else(|| defaults.cookie.clone());
-    for ours in [cookie.clone(), login_cookie_name(&cookie), write_cookie_name(&cookie)] {
+    for ours in names_of_cookies(&cookie) {
         if session_cookies.contains(&ours.to_lowercase()) {
             map.get("cookie").error(ValueError::new(format!("`{ours}` is one of session_cookies")));
         }

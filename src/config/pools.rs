@@ -14,13 +14,13 @@ use super::settings::{
 };
 use super::upstream;
 use super::values::ValueError;
-use crate::domain::affinity::session_cookies::{login_cookie_name, write_cookie_name};
+use crate::domain::affinity::session_cookies::names_of_cookies;
 use crate::domain::rules::AccessRules;
 
 /// Reads the pools of a cluster in their order, and tells each the cookies of the others.
 pub(super) fn pools(item: &Item<'_>, cluster: &mut ClusterSettings) -> Vec<ClusterSettings> {
     let mut names: HashMap<String, String> = HashMap::new();
-    let mut cookies: Vec<String> = cookies_of(&cluster.affinity.cookie).into();
+    let mut cookies: Vec<String> = names_of_cookies(&cluster.affinity.cookie).into();
     let mut pools = Vec::new();
     for item in item.list() {
         let Some(pool) = pool(&item, cluster) else { continue };
@@ -29,7 +29,7 @@ pub(super) fn pools(item: &Item<'_>, cluster: &mut ClusterSettings) -> Vec<Clust
             map.get("name")
                 .error(ValueError::new(format!("`{}` is also the name of {first}", pool_name(&pool))));
         }
-        let own = cookies_of(&pool.affinity.cookie);
+        let own = names_of_cookies(&pool.affinity.cookie);
         if let Some(taken) = own.iter().find(|own| cookies.contains(own)) {
             let place = map.get("affinity").map_quietly(keys::AFFINITY).get("cookie");
             place.error(
@@ -53,10 +53,6 @@ pub(super) fn pool_name(pool: &ClusterSettings) -> &str {
     pool.name.rsplit('/').next().unwrap_or(&pool.name)
 }
 
-fn cookies_of(cookie: &str) -> [String; 3] {
-    [cookie.to_owned(), login_cookie_name(cookie), write_cookie_name(cookie)]
-}
-
 fn pool(item: &Item<'_>, cluster: &ClusterSettings) -> Option<ClusterSettings> {
     let map = item.map(keys::POOL);
     if !item.is_map() {
@@ -72,7 +68,8 @@ fn pool(item: &Item<'_>, cluster: &ClusterSettings) -> Option<ClusterSettings> {
     let (servers, _) = servers::servers(&map.required("servers"), &defaults);
     refuse_domino(&map, &servers, &availability);
     let failover = map.get("failover");
-    failover.map_quietly(keys::FAILOVER).no_effect(&["unsafe_commands", "unknown_commands"], "a pool");
+    let without_effect = ["unsafe_commands", "unknown_commands", "save_check"];
+    failover.map_quietly(keys::FAILOVER).no_effect(&without_effect, "a pool");
     let affinity = AffinityDefaults {
         cookie: format!("{}-{}", cluster.affinity.cookie, name.as_deref().unwrap_or_default()),
         secrets: cluster.affinity.secrets.clone(),

@@ -234,7 +234,17 @@ pub(super) fn admin(item: &Item<'_>) -> AdminConfig {
             address_item.warn("the token is sent in clear text, set `tls: { cert: FILE, key: FILE }`");
         }
     }
-    AdminConfig { address, token, tls }
+    AdminConfig { address, token, tls, history_interval: history_interval(&map.get("history_interval")) }
+}
+
+/// `admin.history_interval`. The status page keeps 360 samples.
+fn history_interval(item: &Item<'_>) -> Duration {
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(60);
+    let interval = item.parsed("a duration such as `10s`", |text| match values::duration(text)? {
+        interval if allowed.contains(&interval) => Ok(interval),
+        _ => Err(ValueError::new("the interval must be between 100ms and 1m")),
+    });
+    interval.unwrap_or(Duration::from_secs(10))
 }
 
 /// `statpub`. `None` without it.

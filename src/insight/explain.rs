@@ -2,6 +2,7 @@
 //! each candidate instead of sending the request.
 
 mod question;
+mod rehearsal;
 mod request;
 mod route_servers;
 mod text;
@@ -27,6 +28,7 @@ use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
 use crate::util::control_chars;
 use question::{default_host, split_url};
+use rehearsal::ExplainedRehearsal;
 pub use request::ExplainRequest;
 
 /// The answer of `/explain` and `icm explain --json`.
@@ -35,7 +37,7 @@ pub use request::ExplainRequest;
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, or the code of the problem.
+    /// `serve`, `choice`, `list`, `redirect`, `respond`, `files`, `save_check`, or the code of the problem.
     pub outcome: String,
     /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +58,9 @@ pub struct Explanation {
     /// The user's own last write to the database, by the write cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<ExplainedWrite>,
+    /// The rehearsed failover of this cluster, while one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<ExplainedRehearsal>,
     /// What the rules of `access` decide; `None` without rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<ExplainedAccess>,
@@ -213,11 +218,18 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "files".to_owned();
             explanation.notes.push(file.describe());
         }
+        Err(LocalReply::SaveQuestion(question)) => {
+            explanation.cluster = Some(question.cluster.settings.name.clone());
+            explanation.outcome = "save_check".to_owned();
+            let note = "`icm` asks the companions of the servers when the document was changed (failover.save_check)";
+            explanation.notes.push(note.to_owned());
+        }
         // Routing never returns these.
         Err(
             LocalReply::RedirectToHttps(..)
             | LocalReply::RedirectToServer { .. }
             | LocalReply::AcmeChallenge(_)
+            | LocalReply::SaveAnswer(_)
             | LocalReply::Options,
         ) => {}
     }
@@ -250,6 +262,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     add_candidates(explanation, routed, &decision, target);
     explanation.add_unknown_servers(routed);
     add_own_write(explanation, routed, decision.chosen());
+    explanation.rehearsal = rehearsal::explain(routed, decision.chosen());
     add_crossing(explanation, routed, &decision);
     add_certificate_note(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
@@ -395,7 +408,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
-            verdict: entry.describe_verdict(*verdict),
+            verdict: rehearsal::describe_verdict(routed, (*server, entry), *verdict),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),
         });

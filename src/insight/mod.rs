@@ -4,5 +4,7 @@
 pub(crate) mod audit;
 pub mod explain;
 pub mod exposure;
+pub mod import;
+pub(crate) mod replay;
 pub(crate) mod simulate;
 pub(crate) mod sso;

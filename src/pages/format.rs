@@ -58,6 +58,18 @@ pub(super) fn utc_time(unix_secs: u64) -> String {
     format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
 }
 
+/// The time of day as `10:42:07`.
+pub(super) fn utc_seconds(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    format!("{}:{:02}", utc_time(seconds), seconds % 60)
+}
+
+/// As programs read it: `2026-11-30T10:42:07Z`.
+pub(super) fn rfc3339(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

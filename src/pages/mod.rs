@@ -7,6 +7,7 @@ mod escape;
 mod format;
 mod listing;
 mod problem;
+mod saved;
 mod template;
 
 use std::path::Path;
@@ -19,7 +20,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
 pub use listing::{ChoiceItem, ListItem};
-pub use problem::Problem;
+pub use problem::{Problem, SaveAdvice};
+pub use saved::SaveAnswer;
 pub use template::PagesError;
 
 use format::{PageFormat, format_for};
@@ -218,9 +220,7 @@ fn error_html(
         Some((href, text)) => format!("<p><a href=\"{}\">{text}</a></p>", escape::escape_html(&href)),
         None => String::new(),
     };
-    let reference = reference.map_or_else(String::new, |id| {
-        format!("<p class=\"reference\">Reference: {}</p>", escape::escape_html(id))
-    });
+    let reference = reference_html(reference);
     let page = template.fill(|name| match name {
         "style" => STYLE_SHEET,
         "status" => &status,
@@ -231,6 +231,12 @@ fn error_html(
         _ => "",
     });
     html(text.status, template, page, text.retry_after)
+}
+
+fn reference_html(reference: Option<&str>) -> String {
+    reference.map_or_else(String::new, |id| {
+        format!("<p class=\"reference\">Reference: {}</p>", escape::escape_html(id))
+    })
 }
 
 fn error_json(problem: &Problem, text: &ProblemText, reference: Option<&str>) -> RenderedPage {
@@ -255,6 +261,9 @@ fn link_of(problem: &Problem) -> Option<(String, &'static str)> {
         Problem::NoteIdServerGone { link } => Some((escape::same_site_link(link), "Open the database")),
         Problem::OlderThanOwnWrite { link, .. } => {
             Some((escape::same_site_link(link), "Open the older copy"))
+        }
+        Problem::FailedSave { advice: SaveAdvice::Ask { link }, .. } => {
+            Some((escape::same_site_link(link), "Find out whether it was saved"))
         }
         _ => None,
     }

@@ -61,6 +61,14 @@ pub enum Problem {
     MalformedResponse,
     /// 504: the server did not answer in time.
     GatewayTimeout,
+    /// One of the three before this, for a request that saves a document.
+    FailedSave {
+        /// Which of the three.
+        failure: Box<Problem>,
+        advice: SaveAdvice,
+    },
+    /// 404: the link that asks whether a save happened is too old, or not of this site.
+    SaveLinkInvalid,
     /// 400, with the reason as a whole sentence.
     BadRequest(&'static str),
     MethodNotAllowed,
@@ -76,6 +84,18 @@ pub enum Problem {
     Internal,
 }
 
+/// What the user of a failed save can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaveAdvice {
+    /// Ask the servers whether the document was changed.
+    Ask {
+        /// The link that asks, beginning with `/`.
+        link: String,
+    },
+    /// Look for the document: a new one cannot be asked for.
+    LookForNew,
+}
+
 /// The text of an error page.
 pub(super) struct ProblemText {
     pub status: u16,
@@ -87,7 +107,7 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const FIXED_ERRORS: [Problem; 21] = [
+pub(super) const FIXED_ERRORS: [Problem; 22] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
@@ -100,6 +120,7 @@ pub(super) const FIXED_ERRORS: [Problem; 21] = [
     Problem::BadGateway,
     Problem::MalformedResponse,
     Problem::GatewayTimeout,
+    Problem::SaveLinkInvalid,
     Problem::MethodNotAllowed,
     Problem::RequestTimeout,
     Problem::BodyTooLarge,
@@ -260,6 +281,25 @@ impl Problem {
                 "The server did not respond in time",
                 "The request was sent, but no response came in time. The request was not repeated, because it may \
                  have been carried out. Please check before you repeat it.",
+                None,
+            ),
+            Self::FailedSave { failure, advice } => {
+                let text = failure.text();
+                let more = match advice {
+                    SaveAdvice::Ask { .. } => "",
+                    SaveAdvice::LookForNew => {
+                        " If it creates a document, look for that in a view: from here it cannot be found out \
+                         whether there is one."
+                    }
+                };
+                return ProblemText { message: Cow::Owned(format!("{}{more}", text.message)), ..text };
+            }
+            Self::SaveLinkInvalid => (
+                404,
+                "save_link_invalid",
+                "This link is not valid any more",
+                "Whether a save happened can be asked for half an hour after it. Open the document to see whether it \
+                 has your change.",
                 None,
             ),
             Self::BadRequest(reason) => {

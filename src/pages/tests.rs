@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::domain::directory::ReplicaId;
+use crate::domain::save::{SaveUnknown, SaveVerdict};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -30,6 +31,70 @@ fn all_problems() -> Vec<Problem> {
     });
     all.push(Problem::BadRequest("The request has two different lengths."));
     all
+}
+
+fn failed_save(advice: SaveAdvice) -> Problem {
+    Problem::FailedSave { failure: Box::new(Problem::BadGateway), advice }
+}
+
+fn answer(verdict: SaveVerdict) -> SaveAnswer<'static> {
+    SaveAnswer {
+        verdict,
+        database: "Leads <b>",
+        sent_unix_ms: 1_796_035_320_000,
+        asked_unix_ms: 1_796_035_380_000,
+        ask_again: "/.icm/saved?t=abc",
+        document: "/__C1257A000041D2E0.nsf/0/E86886A81087A25805258E4F00502001?OpenDocument",
+    }
+}
+
+#[test]
+fn the_page_of_a_failed_save_is_that_of_the_failure_with_a_link_or_an_advice() {
+    let pages = Pages::built_in();
+    let ask = failed_save(SaveAdvice::Ask { link: "//evil.example/.icm/saved?t=abc".into() });
+    let page = pages.error(&ask, None, Some("ref-1"));
+    skeleton(text(&page));
+    assert_eq!((page.status, ask.as_str()), (502, "bad_gateway"));
+    assert!(
+        text(&page).contains("<a href=\"/evil.example/.icm/saved?t=abc\">Find out whether it was saved</a>")
+    );
+    assert!(text(&page).contains("Reference: ref-1"));
+    let json = value(&pages.error(&ask, JSON_ONLY, None));
+    assert_eq!(
+        (&json["error"], &json["href"]),
+        (&"bad_gateway".into(), &"/evil.example/.icm/saved?t=abc".into())
+    );
+    let new = pages.error(&failed_save(SaveAdvice::LookForNew), None, None);
+    assert!(text(&new).contains("look for that in a view") && !text(&new).contains("<a "), "{}", text(&new));
+}
+
+#[test]
+fn every_answer_about_a_save_says_what_is_known_and_what_to_do_and_names_no_server() {
+    let pages = Pages::built_in();
+    let saved = |is_everywhere| SaveVerdict::Saved { changed_unix_ms: 1_796_035_321_000, is_everywhere };
+    for (verdict, word, links) in [
+        (saved(true), "saved", 1),
+        (saved(false), "saved", 2),
+        (SaveVerdict::NotSaved, "not_saved", 1),
+        (SaveVerdict::Unknown(SaveUnknown::MayStillRun), "unknown", 2),
+        (SaveVerdict::Unknown(SaveUnknown::ServerGone), "unknown", 2),
+        (SaveVerdict::Unknown(SaveUnknown::NotTold), "unknown", 2),
+        (SaveVerdict::Unknown(SaveUnknown::ClockMoved), "unknown", 2),
+        (SaveVerdict::Unknown(SaveUnknown::EarlierWrite), "unknown", 2),
+    ] {
+        let page = pages.saved(&answer(verdict), None, None);
+        let html = text(&page);
+        skeleton(html);
+        assert_eq!((page.status, html.matches("<a href").count()), (200, links), "{html}");
+        assert!(html.contains("10:42:00 UTC") && html.contains("Leads &lt;b&gt;"), "{html}");
+        assert!(page.headers().any(|(name, value)| name == "cache-control" && value == "no-store"));
+        let json = value(&pages.saved(&answer(verdict), JSON_ONLY, Some("ref-1")));
+        assert_eq!((&json["answer"], &json["href"]), (&word.into(), &"/.icm/saved?t=abc".into()));
+        assert_eq!(json["reason"].is_string(), word == "unknown");
+        assert_eq!(json["reference"], "ref-1");
+    }
+    let json = value(&pages.saved(&answer(saved(true)), JSON_ONLY, None));
+    assert_eq!((&json["changed"], &json["everywhere"]), (&"2026-11-30T10:42:01Z".into(), &true.into()));
 }
 
 fn choice(title: &str) -> ChoiceItem<'_> {

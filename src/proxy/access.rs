@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 use super::database_lookup::look_up;
 use super::local_reply::{Denial, LocalReply};
 use super::request_facts;
-use super::route_action;
 use super::route_context::TargetUri;
+use super::route_target::target_with_database;
 use crate::config::settings::Route;
 use crate::domain::directory::db_path::{FoldBuffer, fold_url_path};
 use crate::domain::directory::{DatabaseId, LookupResult};
@@ -59,7 +59,7 @@ pub fn decide<T>(
 ) -> T {
     let AccessRequest { cluster, view, head, uri, target, client } = request;
     let rules = &cluster.settings.access;
-    let named = route.and_then(|route| route_action::target_with_database(route, uri.target));
+    let named = route.and_then(|route| target_with_database(route, uri.target));
     let mut opened = OpenedDatabases::default();
     if rules.needs_databases() {
         add_databases(&mut opened, view, target);

@@ -207,7 +207,8 @@ fn update_entry(
     let Some(home_tag) = routed.view.server(home).map(UpstreamServer::tag) else {
         return entries.record_response(serving, tag, now, idle);
     };
-    let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
+    let goes_back =
+        routed.cluster.settings.affinity.fail_back.is_some() || routed.rehearsed_server() == Some(home);
     // The verdict on the old server, as if this request had not tried it.
     let without_this: SmallVec<[ServerId; 4]> =
         tried.iter().copied().filter(|server| *server != home).collect();

@@ -7,6 +7,7 @@ use crate::domain::directory::DirectoryServerId;
 use crate::domain::select::{SelectionReason, ServerId};
 use crate::upstream::deadline::{self, ResponseDeadline};
 use crate::upstream::usage::{self, ConnectionUsage};
+use crate::util::clock;
 use crate::util::socket_fd::SocketFd;
 
 /// Dropping it ends its deadline and what was counted for it.
@@ -40,6 +41,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// This attempt as one that has failed just now.
+    pub fn failed(&self, failure: AttemptFailure) -> FailedAttempt {
+        let ms = clock::saturating_millis(self.started.elapsed());
+        FailedAttempt { server: self.server, failure, ms: u32::try_from(ms).unwrap_or(u32::MAX) }
+    }
+
     pub fn shut_down(&self) {
         if let Some(connection) = self.connection {
             connection.shut_down();
@@ -66,7 +73,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.connection.is_some() || self.due.is_some() {
-            self.release_connection(crate::util::clock::now_ms());
+            self.release_connection(clock::now_ms());
         }
     }
 }
@@ -85,6 +92,15 @@ pub enum AttemptFailure {
     NotFound,
     /// The response is not valid HTTP: the cause is the request, not the server's health.
     Malformed,
+}
+
+/// An attempt that has failed.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedAttempt {
+    pub server: ServerId,
+    pub failure: AttemptFailure,
+    /// From the choice of the server to the failure, in milliseconds.
+    pub ms: u32,
 }
 
 impl AttemptFailure {

@@ -32,10 +32,11 @@ pub(super) fn note_response(
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
         attempt.answered = true;
         let server = attempt.in_flight.server();
-        server.passive_success(routed.port);
         let time = at.saturating_duration_since(attempt.started);
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        server.passive_success(routed.port, Some(micros));
         routed.cluster.persistent_state.traffic.record_response(routed.request_class, time);
-        server.observe(routed.request_class, u64::try_from(time.as_micros()).unwrap_or(u64::MAX), now_ms);
+        server.observe(routed.request_class, micros, now_ms);
     }
     let failure = retryable_failure(session, ctx, status, now_ms);
     ctx.failover.last_failure = failure;
@@ -84,7 +85,7 @@ pub(super) fn note_error(e: &Error, ctx: &Ctx) -> Option<AttemptFailure> {
     }
     let server = attempt.in_flight.server();
     if !attempt.answered && !overdue && *e.etype() == ErrorType::InvalidHTTPHeader {
-        server.passive_success(routed.port);
+        server.passive_success(routed.port, None);
         server.attempt_ended(false);
         note_malformed(server, e);
         return Some(AttemptFailure::Malformed);

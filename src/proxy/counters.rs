@@ -7,7 +7,7 @@ use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{Proxy, log_record};
+use super::{Proxy, log_record, rehearsal};
 use crate::config::settings::Mode;
 use crate::domain::select::{SelectionOutcome, SelectionReason};
 use crate::telemetry::statistics::CacheResult;
@@ -58,7 +58,9 @@ impl Proxy {
         }
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);
-        traffic.record_request(log_record::status(session, e), total);
+        let status = log_record::status(session, e);
+        traffic.record_request(status, total);
+        rehearsal::count(&self.balancer, ctx, status, e);
         let here = statistics.this_thread();
         // Most requests have no body, and an atomic addition costs more than the comparison.
         let add = |counter: &AtomicU64, bytes: u64| {

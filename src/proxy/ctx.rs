@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::attempt::{Attempt, AttemptFailure};
+use super::attempt::{Attempt, AttemptFailure, FailedAttempt};
 use super::body_compression::BodyCompression;
 use super::client_info::ClientInfo;
 use super::login_limits::UserKey;
@@ -78,7 +78,7 @@ pub struct Ctx {
 pub struct FailoverState {
     pub tried: SmallVec<[ServerId; 4]>,
     /// The failed attempts that were followed by another one.
-    pub failures: SmallVec<[(ServerId, AttemptFailure); 2]>,
+    pub failures: SmallVec<[FailedAttempt; 2]>,
     pub last_failure: Option<AttemptFailure>,
     /// The server of the next attempt, if it is chosen already.
     pub next: Option<(ServerId, SelectionReason)>,

@@ -33,8 +33,13 @@ pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Opti
         && ctx.outcome.is_some()
         && let Some(routed) = &ctx.routed
     {
-        let sent =
-            ctx.failover.failures.iter().rev().map(|(_, f)| *f).find(|f| *f != AttemptFailure::Connect);
+        let sent = ctx
+            .failover
+            .failures
+            .iter()
+            .rev()
+            .map(|failed| failed.failure)
+            .find(|f| *f != AttemptFailure::Connect);
         return Some(match sent {
             Some(AttemptFailure::Timeout) => Problem::GatewayTimeout,
             Some(AttemptFailure::Broken) => Problem::BadGateway,

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::attempt::AttemptFailure;
+use super::attempt::{AttemptFailure, FailedAttempt};
 use super::ctx::Ctx;
 use super::routed::{LastWrite, Routed};
 use super::{own_write, user_affinity};
 use crate::config::settings::UnknownCommands;
 use crate::domain::directory::ReplicaStatus;
+use crate::domain::rehearsal;
 use crate::domain::select::{self, Candidate, Decision, SelectionInput, SelectionOutcome, ServerId};
 use crate::domain::url::RequestSafety;
 use crate::util::clock;
@@ -24,6 +25,15 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
 
 /// As [`decide`], for a caller that has just read the clock.
 pub(super) fn decide_at(routed: &Routed, tried: &[ServerId], now_ms: u64) -> Decision {
+    decide_among(routed, tried, now_ms, ask)
+}
+
+fn decide_among(
+    routed: &Routed,
+    tried: &[ServerId],
+    now_ms: u64,
+    ask: impl Fn(&Routed, &[Candidate], &[ServerId], u64) -> Decision,
+) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     // A request that belongs to a page of another database, such as a login form, needs a server with that database.
     if let Some(hinted) = &routed.affinity.hinted_database {
@@ -49,7 +59,25 @@ fn keep_servers_of_route(routed: &Routed, candidates: &mut SmallVec<[Candidate; 
     }
 }
 
+/// As [`decide`], as if no rehearsal were under way.
+pub(super) fn decide_without_rehearsal(routed: &Routed, tried: &[ServerId]) -> Decision {
+    decide_among(routed, tried, clock::now_ms(), ask_all)
+}
+
 fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {
+    if let Some(server) = routed.rehearsed_server()
+        && candidates.iter().any(|candidate| candidate.server == server)
+    {
+        let without = rehearsal::with_unreachable(candidates, server);
+        let decision = ask_all(routed, &without, tried, now_ms);
+        if rehearsal::is_taken_over(decision.outcome, server) {
+            return decision;
+        }
+    }
+    ask_all(routed, candidates, tried, now_ms)
+}
+
+fn ask_all(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {
     let decide = |last_write: Option<&LastWrite>| {
         let input = input(routed, candidates, tried, last_write, now_ms);
         select::decide(&input, &routed.cluster.selection_policy)
@@ -106,12 +134,15 @@ pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
 
 /// After a failed connect: nothing was sent, so any request may go to the next server.
 pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
-    let Some(server) = ctx.end_attempt() else { return false };
-    ctx.failover.tried.push(server);
-    ctx.failover.failures.push((server, AttemptFailure::Connect));
+    let Some(failed) = ctx.attempt.as_ref().map(|attempt| attempt.failed(AttemptFailure::Connect)) else {
+        return false;
+    };
+    ctx.end_attempt();
+    ctx.failover.tried.push(failed.server);
+    ctx.failover.failures.push(failed);
     let again = choose_next(ctx);
     if again {
-        count_failover(ctx, AttemptFailure::Connect);
+        count_failover(ctx, failed);
     }
     again
 }
@@ -143,7 +174,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
     // A pooled connection may break because it is old, so the server gets the request once more on a new one.
     let stale_connection = reused
         && failure == AttemptFailure::Broken
-        && !ctx.failover.failures.iter().any(|(failed, _)| *failed == server);
+        && !ctx.failover.failures.iter().any(|failed| failed.server == server);
     let allowed = failure != AttemptFailure::Malformed
         && is_replayable(session, routed)
         && ctx.failover.attempts < failover.attempts
@@ -176,22 +207,24 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
         }
         return false;
     }
-    ctx.failover.failures.push((server, failure));
     ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
-    count_failover(ctx, failure);
-    if let Some(attempt) = &ctx.attempt {
-        attempt.in_flight.server().counters.failed_over.fetch_add(1, Relaxed);
+    if let Some(failed) = ctx.attempt.as_ref().map(|attempt| attempt.failed(failure)) {
+        ctx.failover.failures.push(failed);
+        count_failover(ctx, failed);
     }
     ctx.end_attempt();
     true
 }
 
-fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
+fn count_failover(ctx: &Ctx, failed: FailedAttempt) {
     if let Some(progress) = &ctx.in_progress {
         progress.statistics().this_thread().failovers.fetch_add(1, Relaxed);
     }
     if let Some(routed) = &ctx.routed {
-        routed.cluster.persistent_state.traffic.record_failover(failure.as_str());
+        routed.cluster.persistent_state.traffic.record_failover(failed.failure.as_str());
+        if let Some(entry) = routed.view.server(failed.server) {
+            entry.server.counters.failed_over.fetch_add(1, Relaxed);
+        }
     }
 }
 

@@ -163,7 +163,7 @@ fn note_health(routed: &Routed, attempt: &Attempt, answer: &Result<DominoRespons
     let server = attempt.in_flight.server();
     server.attempt_ended(answer.is_err());
     match answer {
-        Ok(_) => server.passive_success(routed.port),
+        Ok(_) => server.passive_success(routed.port, None),
         Err(_) => server.suspect(routed.port),
     }
 }

@@ -11,8 +11,9 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::header_edits::FieldEdits;
+use super::save_check::{AnsweredSave, SaveQuestion};
 use super::static_files::{FileRequest, FoundFile, OpenFile};
-use super::{Proxy, error_mapping, keep_alive, request_id, static_files};
+use super::{Proxy, error_mapping, keep_alive, request_id, save_check, static_files};
 use crate::config::settings::FixedResponse;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::rules::local_url;
@@ -56,6 +57,10 @@ pub enum LocalReply {
     Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
     /// The databases of a cluster.
     List(Arc<Cluster>, Arc<ClusterView>),
+    /// Asks whether a save happened; [`LocalReply::of_save`] makes the reply.
+    SaveQuestion(Box<SaveQuestion>),
+    /// What the servers say about a save.
+    SaveAnswer(Box<AnsweredSave>),
 }
 
 /// A request that a rule of `access` denies.
@@ -87,9 +92,21 @@ impl LocalReply {
             | Self::Fixed(cluster, _)
             | Self::File(cluster, _) => Some(cluster),
             Self::Denied(denial) => Some(&denial.cluster),
+            Self::SaveQuestion(question) => Some(&question.cluster),
+            Self::SaveAnswer(answer) => Some(&answer.cluster),
             Self::Rejected(_) | Self::RedirectToServer { .. } | Self::AcmeChallenge(_) | Self::Options => {
                 None
             }
+        }
+    }
+
+    /// The answer to a question about a save.
+    pub(super) async fn of_save(question: SaveQuestion) -> Self {
+        let cluster = Arc::clone(&question.cluster);
+        // On the heap: the future of every request would be larger.
+        match Box::pin(save_check::answer(question)).await {
+            Ok(answer) => Self::SaveAnswer(answer),
+            Err(problem) => Self::Problem(problem, Some(cluster)),
         }
     }
 
@@ -113,6 +130,7 @@ impl LocalReply {
             Self::RouteRedirect(..) => Some("redirect"),
             Self::Fixed(..) => Some("respond"),
             Self::File(..) => Some("files"),
+            Self::SaveAnswer(answer) => Some(answer.reason()),
             _ => None,
         }
     }
@@ -181,6 +199,7 @@ impl Proxy {
         let target = session.req_header().raw_path();
         let problem = ctx.problem.take().or_else(|| error_mapping::problem_after_failure(e, ctx, target));
         let Some(problem) = problem else { return 0 };
+        let problem = save_check::with_advice(problem, session.req_header(), ctx);
         let status = problem.status();
         let routed = ctx.routed.as_ref();
         let snapshot = routed.map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
@@ -303,8 +322,16 @@ fn render(
             Ok((head, body))
         }
         LocalReply::Fixed(_, response) => fixed(request, response),
-        // Made by `prepare`, because it waits for the file.
-        LocalReply::File(..) => page(snapshot.pages.error(&Problem::Internal, accept, reference)),
+        LocalReply::SaveAnswer(answer) => {
+            let (mut head, body) = page(answer.page(&snapshot.pages, accept, reference))?;
+            // The URL is the permission to ask, and the page has links.
+            head.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))?;
+            Ok((head, body))
+        }
+        // Made before, because they wait for a file or for servers.
+        LocalReply::File(..) | LocalReply::SaveQuestion(_) => {
+            page(snapshot.pages.error(&Problem::Internal, accept, reference))
+        }
         LocalReply::Options => {
             let mut head = empty(200)?;
             head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;

@@ -59,6 +59,7 @@ pub(super) fn record<'a>(
         access_rule: ctx
             .denied_by
             .and_then(|number| Some(&*ctx.reply_cluster.as_ref()?.settings.access.rules().get(number)?.name)),
+        is_rehearsed: routed.is_some_and(|r| r.rehearsal.as_ref().is_some_and(|user| user.is_moved())),
         first_byte_ms: ctx.first_byte.map(saturating_millis),
         total_ms: saturating_millis(total),
     }
@@ -76,9 +77,9 @@ pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
 fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<'a> {
     let mut attempts = LoggedAttempts::new();
     if let Some(routed) = &ctx.routed {
-        attempts.extend(ctx.failover.failures.iter().map(|(server, failure)| {
-            let name = routed.view.server(*server).map_or("", |entry| entry.config.name.abbreviated());
-            (name, Some(failure.as_str()))
+        attempts.extend(ctx.failover.failures.iter().map(|failed| {
+            let name = routed.view.server(failed.server).map_or("", |entry| entry.config.name.abbreviated());
+            (name, Some(failed.failure.as_str()))
         }));
     }
     attempts
@@ -86,7 +87,7 @@ fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<
     attempts
 }
 
-fn why(ctx: &Ctx) -> &'static str {
+pub(super) fn why(ctx: &Ctx) -> &'static str {
     if let Some(attempt) = &ctx.attempt {
         return attempt.why.as_str();
     }

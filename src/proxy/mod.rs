@@ -16,6 +16,7 @@ mod counters;
 mod ctx;
 pub mod database_lookup;
 mod error_mapping;
+mod failed_request;
 pub mod failover;
 mod fast_path;
 mod header_edits;
@@ -28,6 +29,8 @@ mod login_form;
 mod login_limits;
 pub mod own_write;
 mod redirect_mode;
+mod rehearsal;
+pub mod rehearsal_user;
 mod request_body;
 mod request_checks;
 mod request_cookies;
@@ -41,7 +44,9 @@ mod response_validation;
 pub mod route;
 mod route_action;
 mod route_context;
+mod route_target;
 pub mod routed;
+pub mod save_check;
 mod server_choice;
 mod static_files;
 mod upstream_connection;
@@ -191,11 +196,7 @@ impl ProxyHttp for Proxy {
             }
             Err(reply) => Err(reply),
         };
-        let accepted = match accepted {
-            Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
-            accepted => accepted,
-        };
-        if let Err(reply) = accepted {
+        if let Err(reply) = request_checks::ask_servers(session, ctx, accepted).await {
             let hsts = reply.hsts_of_route(client.tls);
             self.reply(session, ctx, &snapshot, reply, hsts.as_deref()).await?;
             return Ok(true);
@@ -399,6 +400,7 @@ impl ProxyHttp for Proxy {
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));
         }
+        failed_request::note(session, e, ctx, total);
         ctx.end_attempt();
     }
 

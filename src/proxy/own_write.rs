@@ -123,7 +123,7 @@ pub fn tells_about(routed: &Routed, write: &LastWrite, server: ServerId, tried: 
 /// Whether the server that took the write answers, even if it does not take this user.
 fn answers(routed: &Routed, write: &LastWrite, tried: &[ServerId]) -> bool {
     let is_up = |server| routed.view.server(server).is_some_and(|e| e.server.snapshot().is_up(routed.port));
-    !tried.contains(&write.server) && is_up(write.server)
+    !tried.contains(&write.server) && is_up(write.server) && routed.rehearsed_server() != Some(write.server)
 }
 
 /// Whether a person reads the answer: no script, no embedded content, no part of a download.

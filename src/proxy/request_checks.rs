@@ -14,7 +14,8 @@ use super::route::Routing;
 use super::route_context::TargetUri;
 use super::routed::Routed;
 use super::{
-    Proxy, acme_challenge, authority, http_validation, keep_alive, redirect_mode, request_id, route,
+    Proxy, acme_challenge, authority, home_mail, http_validation, keep_alive, redirect_mode, request_id,
+    route,
 };
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::edge::gate::refusal;
@@ -125,6 +126,22 @@ impl Proxy {
         };
         ctx.client_permit = permit;
         Ok(())
+    }
+}
+
+/// Answers the requests for which `icm` itself asks servers: `home_mail`, and whether a save happened.
+///
+/// # Errors
+/// The answer, or that of the steps before.
+pub(super) async fn ask_servers(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    accepted: Result<(), LocalReply>,
+) -> Result<(), LocalReply> {
+    match accepted {
+        Ok(()) if home_mail::is_wanted(ctx) => Err(home_mail::reply(session, ctx).await),
+        Err(LocalReply::SaveQuestion(question)) => Err(LocalReply::of_save(*question).await),
+        accepted => accepted,
     }
 }
 

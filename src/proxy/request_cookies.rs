@@ -1,5 +1,7 @@
 //! The cookies of a request: what they contain about its user, and which of them go to a server.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderValue};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -8,6 +10,7 @@ use super::attempt::Attempt;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::{CookieKind, cookie_pairs};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps, cookie};
+use crate::domain::rehearsal::{DrawHasher, RehearsalCookie, UserDraw};
 use crate::domain::select::ServerId;
 use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
@@ -23,14 +26,29 @@ pub(super) struct RequestCookies {
     pub write_stamps: WriteStamps,
     /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[ServerId; 4]>,
+    /// What the rehearsal cookie says.
+    pub rehearsal: Option<RehearsalCookie>,
+    /// The number of the rehearsal that runs.
+    pub running_rehearsal: Option<u32>,
+    /// What the user draws by these cookies and the address; `None` without a rehearsal, or without affinity cookie.
+    pub draw: Option<UserDraw>,
     /// Whether the lines must be changed for the server.
     pub rewrites_cookies: bool,
 }
 
-/// Reads the `Cookie` lines once.
-pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) -> RequestCookies {
+/// Reads the `Cookie` lines once. `rehearsal` is the number of the one that runs, with the client's address.
+pub(super) fn read(
+    cluster: &Cluster,
+    view: &ClusterView,
+    head: &RequestHeader,
+    rehearsal: Option<(u32, Option<IpAddr>)>,
+) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
-    let mut cookies = RequestCookies::default();
+    let mut cookies = RequestCookies {
+        running_rehearsal: rehearsal.map(|(number, _)| number),
+        ..RequestCookies::default()
+    };
+    let mut draw = rehearsal.map(|(number, client)| DrawHasher::new(number, client));
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let renewed = |tag| view.current_tag(tag);
@@ -49,6 +67,9 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                     if cookies.entries.is_empty() {
                         let value = cookie::strip_quotes(value);
                         cookies.entries = cluster.affinity_keys.decode(value, now(), idle, renewed);
+                        if let Some(draw) = &mut draw {
+                            draw.add(value);
+                        }
                     }
                     None
                 }
@@ -67,10 +88,19 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                     }
                     None
                 }
+                CookieKind::Rehearsal => {
+                    let value = cookie::strip_quotes(value);
+                    cookies.rehearsal =
+                        cookies.rehearsal.or_else(|| cluster.affinity_keys.decode_rehearsal(value));
+                    None
+                }
                 CookieKind::Tagged { tag, .. } => view.server_by_tag(tag),
                 CookieKind::Unique(suffix) => view.server_by_session_suffix(&suffix),
             };
             cookies.rewrites_cookies = true;
+            if let (Some(draw), CookieKind::Tagged { .. } | CookieKind::Unique(_)) = (&mut draw, kind) {
+                draw.add(value);
+            }
             if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
                 // Browsers send the newest last (RFC 6265 section 5.4), whose session most likely still exists.
                 cookies.sessions.insert(0, owner);
@@ -78,6 +108,7 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
         }
     }
     cookies.has_affinity_cookie = !cookies.entries.is_empty();
+    cookies.draw = draw.filter(|_| cookies.has_affinity_cookie).map(DrawHasher::finish);
     cookies
 }
 

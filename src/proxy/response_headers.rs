@@ -14,7 +14,7 @@ use super::database_lookup::tag_of_target;
 use super::header_edits::FieldEdits;
 use super::request_headers::server_path;
 use super::routed::Routed;
-use super::write_cookie;
+use super::{rehearsal, write_cookie};
 use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
@@ -75,6 +75,7 @@ pub(super) fn to_client<H: ResponseHead>(
             },
         };
         affinity_cookie::write(head, routed, attempt, &response)?;
+        rehearsal::write_cookie(head, routed, &response)?;
         if routed.cluster.pool_tag.is_none() {
             write_cookie::write(head, routed, attempt, &response)?;
         }

@@ -10,10 +10,11 @@ use pingora_http::RequestHeader;
 use super::access::{self, AccessRequest};
 use super::database_lookup::{find_database, is_login_of_directory, look_up};
 use super::local_reply::LocalReply;
+use super::rehearsal_user::RehearsalUser;
 use super::route_action::{self, Destination};
 use super::route_context::{RouteContext, referer};
 use super::routed::{Routed, TakenRoute};
-use super::{request_cookies, request_facts, user_affinity};
+use super::{rehearsal_user, request_cookies, request_facts, save_check, user_affinity};
 use crate::config::settings::{OpenServer, Route};
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
@@ -45,7 +46,9 @@ pub fn route(
     if let Some(hazard) = target.hazard {
         return Routing { route: None, result: Err(LocalReply::Problem(problem_of(hazard), None)) };
     }
-    let Some((cluster, view)) = choose_cluster(snapshot, head, uri, &target) else {
+    let question = save_check::question(snapshot, head, uri, &target);
+    let of_question = question.as_ref().map(|asked| (Arc::clone(&asked.cluster), Arc::clone(&asked.view)));
+    let Some((cluster, view)) = of_question.or_else(|| choose_cluster(snapshot, head, uri, &target)) else {
         return Routing { route: None, result: Err(LocalReply::Problem(Problem::Misdirected, None)) };
     };
     let route = find_route(&cluster, &view, head, uri, &target, client);
@@ -55,14 +58,17 @@ pub fn route(
     if let Err(reply) = access::check(request, route.as_deref()) {
         return Routing { route: taken, result: Err(reply) };
     }
+    if let Some(question) = question.filter(|_| route.is_none()) {
+        return Routing { route: None, result: Err(LocalReply::SaveQuestion(Box::new(question))) };
+    }
     let destination = Destination { cluster, view, named_target: None };
     let destination = match &route {
         Some(route) => route_action::take(snapshot, route, destination, uri),
         None => Ok(destination),
     };
     let result = destination.and_then(|mut destination| match destination.named_target.take() {
-        Some(named) => find_servers(snapshot, head, uri, &url::parse(&named), destination, route),
-        None => find_servers(snapshot, head, uri, &target, destination, route),
+        Some(named) => find_servers(snapshot, head, uri, (&url::parse(&named), client), destination, route),
+        None => find_servers(snapshot, head, uri, (&target, client), destination, route),
     });
     Routing { route: taken, result }
 }
@@ -75,7 +81,7 @@ fn find_servers(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
     uri: TargetUri<'_>,
-    target: &Target<'_>,
+    (target, client): (&Target<'_>, Option<IpAddr>),
     destination: Destination,
     route: Option<Arc<Route>>,
 ) -> Result<Box<Routed>, LocalReply> {
@@ -89,9 +95,22 @@ fn find_servers(
         return Err(LocalReply::List(cluster, view));
     }
     let port = cluster.settings.port_for(uri.tls);
-    let context =
-        RouteContext { cluster: &cluster, view: &view, head, uri, target, port, route: route.as_deref() };
-    let cookies = request_cookies::read(&cluster, &view, head);
+    let running = rehearsal_user::running(&cluster);
+    let draws = running.as_ref().map(|running| (running.id, client));
+    let cookies = request_cookies::read(&cluster, &view, head, draws);
+    let rehearsal = running.and_then(|running| {
+        RehearsalUser::new(running, &view, cookies.rehearsal, cookies.draw, cookies.sessions.clone())
+    });
+    let context = RouteContext {
+        cluster: &cluster,
+        view: &view,
+        head,
+        uri,
+        target,
+        port,
+        route: route.as_deref(),
+        rehearsed_server: rehearsal.as_ref().and_then(|user| user.unreachable()),
+    };
     let rewrites_cookies = cookies.rewrites_cookies;
     let database = find_database(&context, &cookies.entries)?;
     let class = match cluster.pool_tag {
@@ -108,6 +127,7 @@ fn find_servers(
         exchange: ConnectionKind::Request,
         database,
         affinity,
+        rehearsal,
         class,
         request_class: match cluster.pool_tag {
             Some(_) => request_class_in_pool(class),

@@ -33,6 +33,8 @@ pub(super) struct RouteContext<'a> {
     pub target: &'a Target<'a>,
     pub port: Port,
     pub route: Option<&'a Route>,
+    /// The server that counts as UNREACHABLE for this user.
+    pub rehearsed_server: Option<ServerId>,
 }
 
 impl RouteContext<'_> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::rehearsal_user::RehearsalUser;
 use crate::config::settings::{ForwardedPath, HeaderRules, Route};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
@@ -51,6 +52,8 @@ pub struct Routed {
     pub database: RoutedDatabase,
     /// Where the earlier requests of the user went.
     pub affinity: UserAffinity,
+    /// The user's part in the rehearsal of the cluster, while one runs.
+    pub rehearsal: Option<Box<RehearsalUser>>,
     /// What the request does to data.
     pub class: RequestSafety,
     /// The requests with comparable response times.
@@ -123,6 +126,12 @@ pub struct LastWrite {
 }
 
 impl Routed {
+    /// The server that counts as UNREACHABLE for this user.
+    #[must_use]
+    pub fn rehearsed_server(&self) -> Option<ServerId> {
+        self.rehearsal.as_ref().and_then(|user| user.unreachable())
+    }
+
     /// Whether the route lets a server have the request.
     #[must_use]
     pub fn allows(&self, server: ServerId) -> bool {

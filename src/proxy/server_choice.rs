@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 
 use super::attempt::Attempt;
 use super::ctx::Ctx;
-use super::{error_mapping, failover, own_write, write_cookie};
+use super::{error_mapping, failover, own_write, rehearsal, write_cookie};
 use crate::domain::cluster::InFlight;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
@@ -20,6 +20,9 @@ use crate::util::clock;
 /// 503 if there is no server, or if the user must be told first that its replica is older.
 pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
     let chosen = choose(ctx).await;
+    if let Some((server, ..)) = &chosen {
+        rehearsal::note_choice(ctx, *server);
+    }
     let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
     let Some((server, why, mut in_flight, at)) = chosen else {
         ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));

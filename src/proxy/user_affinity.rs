@@ -24,7 +24,21 @@ pub(super) fn find(
     class: RequestSafety,
     cookies: RequestCookies,
 ) -> UserAffinity {
-    let RequestCookies { mut entries, has_affinity_cookie, login, mut sessions, write_stamps, .. } = cookies;
+    let RequestCookies {
+        mut entries,
+        has_affinity_cookie,
+        login,
+        mut sessions,
+        write_stamps,
+        rehearsal,
+        running_rehearsal,
+        ..
+    } = cookies;
+    let fail_back = match rehearsal.is_some_and(|cookie| cookie.returns(running_rehearsal)) {
+        // The server was never away.
+        true => Some(Duration::ZERO),
+        false => context.cluster.settings.affinity.fail_back,
+    };
     let has_login_cookie = login.is_some();
     let login = login.filter(|login| {
         let of_this = database.found.as_ref().filter(|_| database.tag == Some(login.database));
@@ -36,7 +50,7 @@ pub(super) fn find(
         entries.merge(login);
     }
     let mut last_write = own_write::find(context, database, class, &write_stamps);
-    let former = former_server(context, database, class, &entries, last_write.as_ref());
+    let former = former_server(context, database, class, &entries, last_write.as_ref(), fail_back);
     let former = former.filter(|server| context.allows(*server));
     let mut moves_last_write = false;
     if let (Some(former), Some(write)) = (former, &mut last_write) {
@@ -89,15 +103,16 @@ pub(super) fn posts_recent_login_form(routed: &Routed) -> bool {
     used.is_some_and(|used| now.saturating_sub(used) < LOGIN_FORM_SECS)
 }
 
-/// The user's former server, if this request leads back to it.
+/// The user's former server, if this request leads back to it; `fail_back` is how long it must have been available.
 fn former_server(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,
     class: RequestSafety,
     entries: &AffinityEntries,
     last_write: Option<&LastWrite>,
+    fail_back: Option<Duration>,
 ) -> Option<ServerId> {
-    let wait = context.cluster.settings.affinity.fail_back?;
+    let wait = fail_back?;
     if !own_write::may_move(&context.head.method, class, database) {
         return None;
     }
@@ -140,7 +155,8 @@ fn is_back(
 /// Whether a server is reachable and holds the database in service.
 fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
     let answers =
-        context.view.server(server).is_some_and(|entry| entry.server.snapshot().is_up(context.port));
+        context.view.server(server).is_some_and(|entry| entry.server.snapshot().is_up(context.port))
+            && context.rehearsed_server != Some(server);
     let in_service = |found: &DatabaseMatch| {
         context.view.mark_on(found, server).is_some_and(|mark| mark == ReplicaStatus::InService)
     };

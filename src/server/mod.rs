@@ -10,6 +10,7 @@ pub mod lifecycle;
 mod pid_file;
 pub mod reload;
 mod services;
+mod state_recorder;
 pub mod statpub;
 pub mod supervisor;
 mod systemd;

@@ -18,6 +18,7 @@ use super::acme_orders::AcmeSource;
 use super::handover::{HandoverChild, HandoverParent};
 use super::lifecycle::{RunsUntilExit, ShutdownWatcher, Signals};
 use super::pid_file::PidFile;
+use super::state_recorder::StateRecorder;
 use super::supervisor::{ProcessHandover, Supervisor};
 use super::{StartError, acme_orders, affinity_key, follow_poller, statpub};
 use crate::admin::AdminService;
@@ -137,6 +138,8 @@ impl Shared {
         server.add_service(background_service("probes", health));
         let upstream = UpstreamService::new(Arc::clone(&self.upstream_pool));
         server.add_service(background_service("upstream", upstream));
+        let states = StateRecorder::new(Arc::clone(&self.balancer), Arc::clone(&self.access_log));
+        server.add_service(background_service("states", states));
         supervisor
     }
 

@@ -24,7 +24,8 @@ use super::{reload, systemd};
 use crate::edge::tls::Certificates;
 use crate::edge::tls_endpoint::TlsEndpoints;
 use crate::state::{
-    Balancer, Cluster, ClusterView, DirectoryOrigin, catch_up, low_priority, refresh_state, restrictions,
+    Balancer, Cluster, ClusterView, DirectoryOrigin, catch_up, history, low_priority, refresh_state,
+    restrictions,
 };
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
@@ -322,6 +323,7 @@ impl BackgroundService for Supervisor {
         if must_reload {
             self.reload(systemd_notified).await;
         }
+        let _history = history::start(&self.balancer);
         let _acme = AcmeOrders::start(&self.balancer, &self.certificates);
         let mut follower = FollowPoller::start(&self.balancer);
         let mut tick = tokio::time::interval(Duration::from_millis(500));

@@ -20,7 +20,7 @@ pub struct Event {
     /// When it happened, in milliseconds since 1970.
     pub at: u64,
     /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`, `catch_up`,
-    /// `freshness`, `acme`, `site`, `logins`.
+    /// `freshness`, `acme`, `site`, `logins`, `rehearsal`.
     pub kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,

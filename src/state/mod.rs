@@ -7,11 +7,14 @@ pub(crate) mod cluster;
 pub(crate) mod cluster_view;
 pub(crate) mod companion;
 pub(crate) mod directory;
+pub(crate) mod document_copies;
 pub(crate) mod drain;
 pub(crate) mod events;
+pub(crate) mod failed_request;
 pub(crate) mod followed;
 mod freshness;
 pub(crate) mod head_passes;
+pub(crate) mod history;
 pub(crate) mod host_table;
 pub mod low_priority;
 pub(crate) mod marks;
@@ -20,6 +23,8 @@ pub(crate) mod preflight;
 pub(crate) mod probes;
 pub(crate) mod readable;
 pub(crate) mod refresh_state;
+pub(crate) mod rehearsal;
+pub(crate) mod rehearsal_control;
 pub(crate) mod release_gate;
 pub(crate) mod replica_readings;
 pub(crate) mod resolve;
@@ -49,9 +54,11 @@ use crate::acme::AcmeState;
 use crate::config::Settings;
 use crate::config::settings::{Directory, FreshnessSource, Server, Servers};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
+use crate::domain::rehearsal::RehearsalEnd;
 use crate::domain::rules::SiteRules;
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
+use crate::telemetry::history::History;
 use crate::telemetry::statistics::Statistics;
 use catch_up::kept::KeptCatchUp;
 use cluster::{Transitions, ViewInputs};
@@ -95,6 +102,8 @@ pub struct Balancer {
     generated_affinity_key: Vec<u8>,
     pub(crate) events: Events,
     pub(crate) statistics: Arc<Statistics>,
+    /// The samples of the status page's charts.
+    pub(crate) history: Mutex<History>,
     pub(crate) response_cache: ResponseCache,
     pub(crate) reload: Mutex<ReloadStatus>,
     /// The configuration taken over from another ICM, if this one follows it.
@@ -104,6 +113,8 @@ pub struct Balancer {
     /// Certificates from ACME, and the challenges that requests and handshakes answer.
     pub(crate) acme: Arc<AcmeState>,
     pub(crate) upgrade: UpgradeTracker,
+    /// The last rehearsed failover.
+    pub(crate) rehearsals: rehearsal::Rehearsals,
     /// This process writes the files in `state_dir`: no older process still serves.
     pub(crate) owns_state: AtomicBool,
     /// The outages as last saved.
@@ -138,6 +149,7 @@ impl Balancer {
             generated_affinity_key,
             events: Events::default(),
             statistics: Arc::default(),
+            history: Mutex::default(),
             reload: Mutex::new(ReloadStatus {
                 success: true,
                 at_unix_ms: crate::util::clock::unix_ms(),
@@ -147,6 +159,7 @@ impl Balancer {
             instance_id: format!("{:032x}", fastrand::u128(..)),
             acme: Arc::default(),
             upgrade: UpgradeTracker::default(),
+            rehearsals: rehearsal::Rehearsals::default(),
             owns_state: AtomicBool::new(true),
             saved_catch_up: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -209,6 +222,7 @@ impl Balancer {
 
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
+        rehearsal_control::end_running(self, RehearsalEnd::Shutdown, "this process drains");
     }
 
     #[must_use]

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::catch_up::CatchUpState;
+use super::failed_request::FailedRequest;
+use super::rehearsal::RehearsalSlot;
 use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
 use super::site_crossing::SiteCrossing;
@@ -20,6 +22,7 @@ use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
 use crate::telemetry::statistics::denied::DeniedCounters;
 use crate::telemetry::statistics::request_counter::RequestCounter;
+use crate::telemetry::statistics::save_checks::SaveChecks;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -34,6 +37,10 @@ pub struct PersistentState {
     /// The requests that took each route, by its name.
     route_requests: Mutex<BTreeMap<Box<str>, Arc<RequestCounter>>>,
     pub(crate) site_crossing: SiteCrossing,
+    /// The rehearsed failover of a server, while one runs.
+    pub(crate) rehearsal: RehearsalSlot,
+    /// Answers to "did my save happen?".
+    pub(crate) save_checks: SaveChecks,
     /// Denied requests by the name of the rule.
     pub(crate) denied: DeniedCounters,
     /// Notified when a request ends, for requests that wait for an in-flight limit.
@@ -58,6 +65,8 @@ pub struct PersistentState {
     /// Why the Server documents cannot be read; empty after a success.
     pub(crate) server_list_error: Mutex<String>,
     pub(crate) server_list_warnings: Mutex<Vec<String>>,
+    /// The request that failed last; only failed requests take the lock.
+    pub(crate) last_failed: Mutex<Option<FailedRequest>>,
 }
 
 /// Restrictions by administrators. They are kept apart from the servers, so that a server that leaves the cluster and

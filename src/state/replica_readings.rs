@@ -216,6 +216,19 @@ impl ReplicaReadings {
         Some(clock.observe(times.clock, times.sent, times.received, slack, limit))
     }
 
+    /// Takes the clock of a server from a response to a single question.
+    pub(super) fn observe_clock(
+        &self,
+        server: u32,
+        times: ServerTimes,
+        rules: &FreshnessRules,
+    ) -> Result<ClockOffset, UnknownModified> {
+        let mut inner = self.inner.lock();
+        let clock = inner.clocks.entry(server).or_default();
+        let (sent, received) = (times.sent, times.received);
+        clock.observe(times.clock, sent, received, rules.slack_ms, rules.behind_limit_ms)
+    }
+
     /// Counts readings by their result.
     pub(super) fn count(&self, server: u32, result: &'static str, number: u64) {
         if number > 0 {

@@ -48,6 +48,7 @@ pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) ->
             Err(answer) => return Some(answer),
         },
         _ if request.url.argument("whoami").is_some() => caller(cluster, server, &user, &settings),
+        _ if request.url.argument("modified").is_some() => revision(cluster, server, request, &settings),
         _ => report(cluster, server, &settings),
     };
     let strings = settings.companion_trap == Some(CompanionTrap::Strings);
@@ -114,6 +115,35 @@ fn caller(cluster: &Cluster, server: &SimulatedServer, user: &Requester, setting
             }
             None => document["missing"] = json!([format!("mail_file: no Person document of {name}")]),
         }
+    }
+    for item in &settings.companion_missing {
+        leave_out(&mut document, item);
+    }
+    document
+}
+
+/// When a document was saved; without `revision` if the copy or the document is not there.
+fn revision(cluster: &Cluster, server: &SimulatedServer, request: &Request, settings: &Settings) -> Value {
+    let argument = |name| request.url.argument(name).unwrap_or_default();
+    let started_ms =
+        server.replicator.lock().unwrap().started_ms.saturating_add_signed(settings.clock_skew_ms);
+    let mut document = json!({
+        "icm_companion": 1, "server": server.name.canonical, "time": clock::format_iso(server.now_ms()),
+        "started": clock::format_iso(started_ms), "missing": [],
+    });
+    let copies = cluster.copies();
+    let documents = cluster.documents.lock().unwrap();
+    let unid = argument("modified").to_uppercase();
+    let found = copies.find(server.position, argument("path")).and_then(|copy| {
+        let document = documents.get(&CopyKey::of(copy), &unid).filter(|document| !document.deleted)?;
+        Some((copy.replica_id.to_uppercase(), document.modified_ms))
+    });
+    match found {
+        Some((replica_id, saved_ms)) => {
+            document["revision"] =
+                json!({ "replica_id": replica_id, "unid": unid, "saved": clock::format_iso(saved_ms) });
+        }
+        None => document["missing"] = json!(["revision: Invalid universal id"]),
     }
     for item in &settings.companion_missing {
         leave_out(&mut document, item);

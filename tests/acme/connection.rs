@@ -309,6 +309,9 @@ impl Connection {
 
     /// Applies the faults that act after the whole request was read, so after it counts as executed.
     async fn fault_at_body(&mut self, fault: &Fault, request: &mut Request) -> Option<Ending> {
+        if fault.at == FaultStage::Saved {
+            let _ = pages::answer(&self.cluster, &self.server, request);
+        }
         match fault.kind {
             FaultKind::Reset => Some(Ending::Reset),
             FaultKind::Close => Some(Ending::Close),

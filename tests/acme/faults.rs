@@ -52,14 +52,16 @@ pub enum ConnectionEnd {
     Rst,
 }
 
-/// When a `Reset` or `Close` happens.
+/// When a `Reset`, `Close` or `Hang` happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultStage {
     /// The head is read, the body is not: not executed.
     Head,
-    /// The whole request is read: executed.
+    /// The whole request is read: executed, but not carried out.
     Body,
+    /// The request is carried out: what it saves is saved.
+    Saved,
 }
 
 /// The ports of a server that a fault affects.
@@ -108,7 +110,7 @@ pub struct Fault {
     pub probe: bool,
     #[serde(default = "default_port")]
     pub port: PortFilter,
-    /// Used by `reset` and `close`.
+    /// Used by `reset`, `close` and `hang`.
     #[serde(default = "default_stage")]
     pub at: FaultStage,
     /// Used by `status` and `early_response`.

@@ -17,7 +17,9 @@ mod support;
 
 mod admin {
     mod api;
+    mod rehearsal;
     mod status_page;
+    mod status_page_charts;
 }
 
 mod affinity {
@@ -38,7 +40,9 @@ mod cli {
     mod explain;
     mod explain_agreement;
     mod init;
+    mod init_from;
     mod maintain;
+    mod replay;
     mod restrict;
     mod sso;
 }
@@ -61,6 +65,7 @@ mod failover {
     mod pooled_connections;
     mod response_deadlines;
     mod rules;
+    mod save_check;
     mod slow_requests;
     mod truth;
     mod under_load;
@@ -116,6 +121,14 @@ mod monitoring {
     mod access_log;
     mod alerts;
     mod metrics;
+}
+
+mod packages {
+    mod artefacts;
+    mod container;
+    mod installation;
+    mod kubernetes;
+    mod machine;
 }
 
 mod process {

@@ -13,7 +13,22 @@ struct System {
 impl System {
     fn new(uid: u32) -> Self {
         let system = Self { programs: tempfile::tempdir().unwrap() };
-        for program in ["cargo", "cc", "openssl", "chromium", "chromedriver", "caddy", "keepalived"] {
+        for program in [
+            "cargo",
+            "cc",
+            "openssl",
+            "chromium",
+            "chromedriver",
+            "caddy",
+            "keepalived",
+            "runc",
+            "podman",
+            "pip3",
+            "mmdebstrap",
+            "rpm",
+            "lintian",
+            "dpkg-shlibdeps",
+        ] {
             system.program(program, "");
         }
         system.program("id", &format!("echo {uid}"));

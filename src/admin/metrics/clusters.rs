@@ -29,6 +29,12 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     for (name, cluster) in clusters.iter().filter(|(_, cluster)| cluster.has_sites()) {
         out.sample(&[("cluster", *name)], cluster.persistent_state.traffic.site_crossings());
     }
+    out.counter("icm_save_checks_total", "Answers to the question whether a save that was cut happened");
+    for (name, cluster) in clusters.iter().filter(|(_, cluster)| !cluster.settings.is_pool()) {
+        for (answer, count) in cluster.persistent_state.save_checks.answers() {
+            out.sample(&[("cluster", *name), ("answer", answer)], count);
+        }
+    }
     out.counter("icm_access_denied_total", "Requests denied by a rule of access");
     for (name, cluster) in &clusters {
         for (rule, count) in cluster.denied_by_rule() {

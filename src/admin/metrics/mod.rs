@@ -48,6 +48,7 @@ pub fn render(balancer: &Balancer) -> String {
     clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
     followed(&mut out, balancer);
+    rehearsal(&mut out, balancer);
     certificates(&mut out, statistics);
     acme(&mut out, balancer);
     access_log(&mut out, statistics);
@@ -159,6 +160,15 @@ fn followed(out: &mut Exposition, balancer: &Balancer) {
         "Time of the last change of the followed configuration",
         |followed| followed.changed_unix_ms / 1_000,
     );
+}
+
+fn rehearsal(out: &mut Exposition, balancer: &Balancer) {
+    out.gauge("icm_rehearsal_running", "1 while a rehearsed failover is under way");
+    out.sample(&[], u8::from(balancer.rehearsals.running().is_some()));
+    out.counter("icm_rehearsal_ended_total", "Rehearsed failovers that have ended, by why");
+    for (end, count) in balancer.rehearsals.ended() {
+        out.sample(&[("reason", end.as_str())], count);
+    }
 }
 
 fn certificates(out: &mut Exposition, statistics: &Statistics) {

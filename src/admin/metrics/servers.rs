@@ -70,13 +70,13 @@ fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
     for Row { labels: [cluster, server], entry } in rows {
         let counters = &entry.server.counters;
         for (result, count) in [
-            ("answered", &counters.answered),
-            ("connect_failed", &counters.connect_failures),
-            ("broken", &counters.broken),
-            ("timed_out", &counters.timeouts),
-            ("malformed", &counters.malformed),
+            ("answered", counters.answered()),
+            ("connect_failed", counters.connect_failures.load(Relaxed)),
+            ("broken", counters.broken.load(Relaxed)),
+            ("timed_out", counters.timeouts.load(Relaxed)),
+            ("malformed", counters.malformed.load(Relaxed)),
         ] {
-            out.sample(&[*cluster, *server, ("result", result)], count.load(Relaxed));
+            out.sample(&[*cluster, *server, ("result", result)], count);
         }
     }
     out.counter("icm_server_failed_over_total", "Requests moved to another server after this one failed");

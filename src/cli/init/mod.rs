@@ -6,6 +6,7 @@ mod answers;
 mod databases;
 mod error;
 mod findings;
+mod from;
 mod members;
 mod sources;
 mod target;
@@ -34,17 +35,21 @@ const CONFIG_MODE: u32 = 0o640;
 there, writes a commented configuration, and runs `icm check --probe` on it. At a terminal it asks for what is missing. A \
 password that was typed goes into a file of its own beside the configuration (icm.password, mode 0600).
 
+With --from it asks no server: it takes over a configuration of nginx or HAProxy as far as possible, lists what is not \
+possible with its line and what to do, and runs `icm check`.
+
 Exit codes:
   0   the configuration is written, and `check --probe` finds no problem
   1   no answer from the server
   2   the server refuses (certificate, login, rights) or is no Domino server, and nothing is written; or the
-      configuration is written, and `check --probe` found a problem
-  64  an argument is missing or wrong, or the file exists already
+      configuration is written, and `check --probe` found a problem, or with --from `check` an error
+  64  an argument is missing or wrong, the file exists already, or that of --from cannot be read
 
 Examples:
   icm init
   icm init --server https://web1.acme.example --user 'ICM Reader/Acme' --password-file /etc/icm/password
-  icm init --server https://web1.acme.example --user 'ICM Reader/Acme' --ca-file ca.pem --output /etc/icm/icm.yaml"
+  icm init --server https://web1.acme.example --user 'ICM Reader/Acme' --ca-file ca.pem --output /etc/icm/icm.yaml
+  icm init --from /etc/nginx/nginx.conf --output /etc/icm/icm.yaml"
 )]
 pub struct InitArgs {
     /// One server of the cluster: https://web1.acme.example, or a host name with or without a port.
@@ -83,11 +88,31 @@ pub struct InitArgs {
     /// Ask nothing: a missing flag is an error.
     #[arg(short, long)]
     pub(super) yes: bool,
+    /// Take over a configuration of nginx or HAProxy in place of asking a server.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["server", "user",
+        "anonymous", "password_file", "allow_plaintext", "ca_file", "cluster", "listen", "state_dir"])]
+    pub(super) from: Option<PathBuf>,
+    /// Program of the configuration; without it, its content tells.
+    #[arg(long, requires = "from")]
+    pub(super) format: Option<FromFormat>,
+    /// Print the list of all directives as JSON, for programs.
+    #[arg(long, requires = "from")]
+    pub(super) json: bool,
+}
+
+/// Programs whose configuration `--from` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FromFormat {
+    Nginx,
+    Haproxy,
 }
 
 /// # Errors
 /// On a failure at run time that is no answer of the server, such as a full disk.
 pub fn run(arguments: &InitArgs) -> anyhow::Result<ExitCode> {
+    if let Some(from) = &arguments.from {
+        return from::run(arguments, from);
+    }
     let refused = |error: InitError| {
         eprintln!("icm: {error}");
         Ok(ExitCode::from(error.exit_code()))

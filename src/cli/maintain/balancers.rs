@@ -30,19 +30,8 @@ impl Balancers {
     /// If an address, a file or a name is invalid.
     pub(super) fn connect(target: &AdminTarget, others: &[String]) -> anyhow::Result<Option<Self>> {
         let Some(main) = target.connect()? else { return Ok(None) };
-        let mut all = Vec::new();
-        for url in others {
-            let other = AdminTarget {
-                conf: target.conf.clone(),
-                admin: Some(url.clone()),
-                ca: target.ca.clone(),
-                token_file: target.token_file.clone(),
-                json: target.json,
-            };
-            let Some(client) = other.connect()? else { return Ok(None) };
-            all.push(client);
-        }
-        Ok(Some(Self { main, others: all }))
+        let Some(others) = target.connect_others(others)? else { return Ok(None) };
+        Ok(Some(Self { main, others }))
     }
 
     /// Observes one cluster with one server of it. With `examples` the databases are counted that only this server can

@@ -260,6 +260,8 @@ pub struct AdminConfig {
     pub token: Option<Secret>,
     /// `None`: plain HTTP. Also for the `statpub` listener.
     pub tls: Option<CertificateFiles>,
+    /// The time between two samples of the status page's charts.
+    pub history_interval: Duration,
 }
 
 /// `statpub`: the listener that receives Domino's statistics.

@@ -201,6 +201,8 @@ pub struct Failover {
     pub unknown_commands: UnknownCommands,
     /// Whether a request may be sent again, once, after `response_timeout`.
     pub retry_after_timeout: bool,
+    /// Whether the page of a save that was cut has a link that asks whether it happened. Needs a companion.
+    pub save_check: bool,
     /// Failed connection attempts in a row that make a server UNREACHABLE before the next probe; 0: never.
     pub passive_failures: u32,
     /// How long a server that returns gets a reduced, rising share of requests.

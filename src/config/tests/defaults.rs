@@ -43,7 +43,15 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             logins: None,
         }
     );
-    assert_eq!(s.admin, AdminConfig { address: "127.0.0.1:8098".parse().unwrap(), token: None, tls: None });
+    assert_eq!(
+        s.admin,
+        AdminConfig {
+            address: "127.0.0.1:8098".parse().unwrap(),
+            token: None,
+            tls: None,
+            history_interval: Duration::from_secs(10),
+        }
+    );
     assert_eq!(s.statpub, None);
     assert!(s.follow.is_none());
     assert_eq!(s.access_log, AccessLogSettings { target: LogTarget::Stdout, format: LogFormat::Combined });
@@ -98,6 +106,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             .to_vec(),
             unknown_commands: UnknownCommands::Replay,
             retry_after_timeout: true,
+            save_check: true,
             body_timeout: Some(Duration::from_secs(600)),
             passive_failures: 3,
             slow_start: seconds(30),
@@ -178,6 +187,7 @@ fn the_full_file_shows_the_same_values_as_no_file() {
     assert_eq!(f.limits, short.limits);
     assert_eq!(f.access_log, short.access_log);
     assert_eq!(f.admin.address, short.admin.address);
+    assert_eq!(f.admin.history_interval, short.admin.history_interval);
     assert_eq!(f.pingora.grace_period_seconds, short.pingora.grace_period_seconds);
     assert_eq!(f.pingora.upstream_keepalive_pool_size, short.pingora.upstream_keepalive_pool_size);
     let (f, s) = (f.clusters.first().unwrap(), short.clusters.first().unwrap());

@@ -183,6 +183,7 @@ fn words_and_numbers_are_checked() {
         "failover.retry_after_timeout",
         &["true nor false"],
     );
+    wrong_in_cluster("failover: { save_check: head }", 29, "failover.save_check", &["on | off"]);
     wrong_in_cluster(
         "probe: { expected_statuses: [499-200] }",
         34,
@@ -371,6 +372,10 @@ fn listeners_and_admin_are_checked() {
     );
     wrong_on_top("admin: { address: 0.0.0.0:8098 }", 19, "admin.address", &["not loopback", "token_file"]);
     load(&top("admin: { address: 0.0.0.0:8098, token_file: /etc/icm/token }")).unwrap();
+    for wrong in ["50ms", "2m", "0"] {
+        let line = format!("admin: {{ history_interval: {wrong} }}");
+        wrong_on_top(&line, 28, "admin.history_interval", &[]);
+    }
     wrong_on_top("statpub: { token_file: /etc/icm/token }", 1, "statpub.address", &["is missing"]);
     wrong_on_top("pages_dir: /nowhere", 12, "pages_dir", &["no directory /nowhere"]);
 }

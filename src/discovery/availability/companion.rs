@@ -12,6 +12,7 @@ use crate::discovery::domino::fault::single_line;
 use crate::discovery::domino::login::is_html;
 use crate::domain::cluster::{AvailabilityReport, ReplicatorReport, ServerName};
 use crate::domain::directory::{ReplicaId, ReplicaStatus};
+use crate::domain::save::Unid;
 
 /// The version of the document that this parser knows.
 const KNOWN_VERSION: f64 = 1.0;
@@ -53,6 +54,8 @@ pub struct CompanionDocument {
     pub members: Vec<ServerName>,
     /// Its replicas; `None` = not listed.
     pub replicas: Option<Vec<CompanionReplica>>,
+    /// The answer to `&modified`: a document of a database.
+    pub revision: Option<CompanionRevision>,
     /// What the agent says it could not read.
     pub missing: Vec<String>,
     /// Items that the document lacks.
@@ -72,6 +75,17 @@ pub struct CompanionReplica {
     pub modified_unix_ms: Option<u64>,
     /// `None` = neither mark could be read.
     pub mark: Option<ReplicaStatus>,
+}
+
+/// The revision of one document on the server that wrote the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompanionRevision {
+    /// The database in which it was found.
+    pub replica_id: ReplicaId,
+    /// The document that was asked for.
+    pub unid: Unid,
+    /// When this revision was saved, by the clock of the server where that was, in milliseconds since 1970.
+    pub saved_unix_ms: u64,
 }
 
 /// Parses the body of a response.
@@ -101,6 +115,7 @@ pub fn parse(body: &[u8]) -> Result<CompanionDocument, ParseError> {
     if let Some(Value::Array(replicas)) = items.get("replicas") {
         document.replicas = Some(read_replicas(replicas, &mut document.warnings));
     }
+    document.revision = items.get("revision").and_then(revision);
     document.missing = texts(items.get("missing"), MAX_MISSING).collect();
     let is_absent = |item: &&&str| items.get(**item).is_none_or(Value::is_null);
     document.absent = ITEMS.iter().filter(is_absent).copied().collect();
@@ -168,6 +183,16 @@ fn replicator(items: &Map<String, Value>) -> ReplicatorReport {
         seconds_on_queue: small("seconds_on_queue"),
         run: started,
     }
+}
+
+/// `None` unless all of it can be read.
+fn revision(value: &Value) -> Option<CompanionRevision> {
+    let text = |item: &str| value.get(item).and_then(text_of);
+    Some(CompanionRevision {
+        replica_id: ReplicaId::parse(&text("replica_id")?).ok()?,
+        unid: Unid::parse(text("unid")?.as_bytes())?,
+        saved_unix_ms: unix_ms(&text("saved")?)?,
+    })
 }
 
 fn read_replicas(list: &[Value], warnings: &mut Vec<String>) -> Vec<CompanionReplica> {
@@ -243,6 +268,12 @@ fn unix_ms(text: &str) -> Option<u64> {
 }
 
 impl CompanionDocument {
+    /// When the server was started by its own clock, in milliseconds since 1970.
+    #[must_use]
+    pub fn started_unix_ms(&self) -> Option<u64> {
+        self.report.replicator.run.as_deref().and_then(unix_ms)
+    }
+
     /// The replicas by ID. `None` for a database of which the server has several copies: they may differ.
     #[must_use]
     pub fn replicas_by_id(&self) -> HashMap<ReplicaId, Option<&CompanionReplica>> {

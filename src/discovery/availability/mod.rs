@@ -11,5 +11,5 @@ pub mod prometheus;
 mod statistics;
 pub mod statpub;
 
-pub(crate) use poll::{CompanionReading, PollError, PollReading, PollTarget, poll};
+pub(crate) use poll::{CompanionReading, PollError, PollReading, PollTarget, ask_companion, poll};
 pub use statistics::{ParseError, ParsedReport};

@@ -96,31 +96,41 @@ pub async fn poll(
         AvailabilitySource::Console { url } => read(client, url, target, console::parse).await?,
         AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await?,
         AvailabilitySource::AgentCheck { port } => agent(*port, target).await?,
-        AvailabilitySource::Companion { url, auth, allow_plaintext } => {
-            let auth = auth.as_ref().unwrap_or(&Auth::None);
-            return read_companion(client, url.as_deref(), (auth, *allow_plaintext), target).await;
+        AvailabilitySource::Companion { .. } => {
+            let companion = Box::new(ask_companion(client, source, target, "").await?);
+            let report = companion.document.report.clone();
+            return Ok(PollReading { report, companion: Some(companion) });
         }
         AvailabilitySource::Observed | AvailabilitySource::Statpub => return Err(PollError::NotPolled),
     };
     Ok(PollReading { report, companion: None })
 }
 
-async fn read_companion(
+/// Asks the companion of a server with more arguments in the URL, such as `&modified=...`.
+///
+/// # Errors
+/// When `source` is no companion, or does not answer with its document within `target.timeout`.
+pub async fn ask_companion(
     client: &DominoClient,
-    template: Option<&str>,
-    (auth, allow_plaintext): (&Auth, bool),
+    source: &AvailabilitySource,
     target: &PollTarget<'_>,
-) -> Result<PollReading, PollError> {
+    arguments: &str,
+) -> Result<CompanionReading, PollError> {
+    let AvailabilitySource::Companion { url, auth, allow_plaintext } = source else {
+        return Err(PollError::NotPolled);
+    };
+    let auth = auth.as_ref().unwrap_or(&Auth::None);
     let started = tokio::time::Instant::now();
-    let mut request = match template {
+    let mut request = match url {
         Some(template) => server_url::get(template, &target.place(), target.timeout).await?,
         None => {
             let (address, https) = target.reading_port;
             DominoRequest::get(address, https, target.hostname, COMPANION_TARGET)
         }
     };
+    request.target.push_str(arguments);
     // The configuration was checked with the placeholders in place.
-    if !request.https && !allow_plaintext && *auth != Auth::None && !request.address.ip().is_loopback() {
+    if !request.https && !*allow_plaintext && *auth != Auth::None && !request.address.ip().is_loopback() {
         return Err(PollError::Plaintext { url: request.url() });
     }
     request.timeout = target.timeout.saturating_sub(started.elapsed());
@@ -134,9 +144,7 @@ async fn read_companion(
     if let Some(other) = document.server.as_ref().filter(|server| *server != target.name) {
         return Err(failed(ParseError::OtherServer(other.to_string())));
     }
-    let report = document.report.clone();
-    let companion = Box::new(CompanionReading { document, sent_unix_ms, received_unix_ms });
-    Ok(PollReading { report, companion: Some(companion) })
+    Ok(CompanionReading { document, sent_unix_ms, received_unix_ms })
 }
 
 async fn read(

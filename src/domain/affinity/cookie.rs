@@ -4,8 +4,10 @@
 //! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and
 //! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
 //! and one entry. The write cookie has a third version, and its first twelve bytes are a header: a bit for each of the
-//! stamps that the user was told about, then zeros. The tags are keyed too: with a plain hash a user could guess the
-//! server name behind the tag in a cookie.
+//! stamps that the user was told about, then zeros. The rehearsal cookie has a fourth version and twelve bytes: rehearsal,
+//! draw, and whether the user was moved. The token of a save check has a fifth one and a content of its own; its MAC also
+//! covers the cluster. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a
+//! cookie.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,14 +19,19 @@ use subtle::ConstantTimeEq;
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
 use super::verified::{self, KeysId};
 use super::writes::{WriteStamp, WriteStamps};
+use crate::domain::rehearsal::{RehearsalCookie, UserDraw};
 
 /// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
 const AFFINITY_VERSION: u8 = 1;
 const LOGIN_VERSION: u8 = 2;
 const WRITE_VERSION: u8 = 3;
+const REHEARSAL_VERSION: u8 = 4;
+const SAVE_TOKEN_VERSION: u8 = 5;
 const ENTRY_LEN: usize = 12;
 const MAC_LEN: usize = 16;
 const MAX_LEN: usize = 1 + MAX_ENTRIES * ENTRY_LEN + MAC_LEN;
+/// Longer text is not decoded.
+const MAX_SAVE_TOKEN_LEN: usize = 256;
 /// The decoder rounds its estimate up to a multiple of three.
 const DECODE_BUFFER_LEN: usize = MAX_LEN + 3;
 
@@ -140,6 +147,16 @@ impl CookieKeys {
         WriteStamps::new(stamps, now, limit_secs)
     }
 
+    /// Decodes the rehearsal cookie. It names no server, so an older secret needs no conversion.
+    #[must_use]
+    pub fn decode_rehearsal(&self, value: &[u8]) -> Option<RehearsalCookie> {
+        let mut buffer = [0; DECODE_BUFFER_LEN];
+        let (records, _) = self.verify(REHEARSAL_VERSION, value, &mut buffer)?;
+        let AffinityEntry { server: rehearsal, database: draw, time: moved } =
+            parse_entries(records).next()?;
+        Some(RehearsalCookie { rehearsal, user: UserDraw(draw), moved: moved == 1 })
+    }
+
     /// The signed bytes after the version, and the position of the key that signed them.
     fn verify<'b>(
         &self,
@@ -204,6 +221,38 @@ impl CookieKeys {
         self.sign(LOGIN_VERSION, std::iter::once(login))
     }
 
+    /// Encodes the rehearsal cookie; `None` without a key.
+    #[must_use]
+    pub fn encode_rehearsal(&self, cookie: RehearsalCookie) -> Option<String> {
+        let RehearsalCookie { rehearsal, user, moved } = cookie;
+        let record = AffinityEntry { server: rehearsal, database: user.0, time: u32::from(moved) };
+        self.sign(REHEARSAL_VERSION, std::iter::once(record))
+    }
+
+    /// Signs the content of a save token for this cluster; `None` without a key.
+    #[must_use]
+    pub fn sign_save_token(&self, content: &[u8]) -> Option<String> {
+        let key = self.keys.first()?;
+        let mut raw = Vec::with_capacity(1 + content.len() + MAC_LEN);
+        raw.push(SAVE_TOKEN_VERSION);
+        raw.extend_from_slice(content);
+        let mac = save_token_mac(key, &raw);
+        raw.extend_from_slice(mac.get(..MAC_LEN)?);
+        Some(URL_SAFE_NO_PAD.encode(&raw))
+    }
+
+    /// The content of a save token that this cluster has signed, with any of its secrets.
+    #[must_use]
+    pub fn verify_save_token(&self, token: &[u8]) -> Option<Vec<u8>> {
+        let raw = URL_SAFE_NO_PAD.decode(token.get(..MAX_SAVE_TOKEN_LEN.min(token.len()))?).ok()?;
+        let (body, mac) = raw.split_at_checked(raw.len().checked_sub(MAC_LEN)?)?;
+        let (version, content) = body.split_first()?;
+        let is_signed_with = |key: &CookieKey| {
+            save_token_mac(key, body).get(..MAC_LEN).is_some_and(|own| bool::from(own.ct_eq(mac)))
+        };
+        (*version == SAVE_TOKEN_VERSION && self.keys.iter().any(is_signed_with)).then(|| content.to_vec())
+    }
+
     fn sign(&self, version: u8, entries: impl Iterator<Item = AffinityEntry>) -> Option<String> {
         let key = self.keys.first()?;
         let mut raw: SmallVec<[u8; MAX_LEN]> = SmallVec::new();
@@ -217,6 +266,10 @@ impl CookieKeys {
         raw.extend_from_slice(mac.get(..MAC_LEN)?);
         Some(URL_SAFE_NO_PAD.encode(&raw))
     }
+}
+
+fn save_token_mac(key: &CookieKey, body: &[u8]) -> impl std::ops::Deref<Target = [u8]> + use<> {
+    key.mac.clone().chain_update(body).chain_update(key.cluster.to_be_bytes()).finalize().into_bytes()
 }
 
 fn parse_entries(records: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {

@@ -45,6 +45,24 @@ fn a_forged_or_foreign_cookie_counts_as_none() {
 }
 
 #[test]
+fn a_rehearsal_cookie_says_what_was_drawn_and_is_valid_as_no_other() {
+    for moved in [false, true] {
+        let cookie = RehearsalCookie { rehearsal: 7, user: UserDraw(0xfedc_ba98), moved };
+        let value = keys().encode_rehearsal(cookie).unwrap();
+        assert_eq!(keys().decode_rehearsal(value.as_bytes()), Some(cookie));
+        assert!(keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag).is_empty());
+        assert!(keys().decode_writes(value.as_bytes(), 1_002, 7_200, |tag| tag).is_empty());
+        for i in 0..value.len() {
+            let mut bytes = value.clone().into_bytes();
+            bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
+            assert_eq!(keys().decode_rehearsal(&bytes), None, "byte {i}");
+        }
+    }
+    let affinity = keys().encode(&some_entries()).unwrap();
+    assert_eq!(keys().decode_rehearsal(affinity.as_bytes()), None);
+}
+
+#[test]
 fn an_old_key_still_verifies_after_rotation_but_no_longer_signs() {
     let old = keys().encode(&some_entries()).unwrap();
     let rotated = CookieKeys::new([b"the new secret, signing".as_slice(), b"a secret of the right length"]);

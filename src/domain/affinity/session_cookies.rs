@@ -45,6 +45,8 @@ pub struct CookieClassifier {
     login: Box<str>,
     /// The name of our write cookie.
     write: Box<str>,
+    /// The name of our rehearsal cookie.
+    rehearsal: Box<str>,
     style: SessionCookieStyle,
     /// The configured names, in lower case.
     sessions: Box<[Box<str>]>,
@@ -64,7 +66,9 @@ pub enum CookieKind<'a> {
     Login,
     /// Our own write cookie.
     Write,
-    /// An affinity, login or write cookie of a pool, or of the cluster of this pool.
+    /// Our own rehearsal cookie.
+    Rehearsal,
+    /// An affinity, login, write or rehearsal cookie of a pool, or of the cluster of this pool.
     Sibling,
     /// A session cookie without a tag, from before the balancer.
     Untagged {
@@ -96,6 +100,7 @@ impl CookieClassifier {
             affinity: affinity.into(),
             login: login_cookie_name(affinity).into(),
             write: write_cookie_name(affinity).into(),
+            rehearsal: rehearsal_cookie_name(affinity).into(),
             style: SessionCookieStyle::default(),
             sessions: sessions.iter().map(|name| name.as_str().into()).collect(),
             unique: sessions.iter().any(|name| name == UNIQUE_COOKIE),
@@ -106,8 +111,7 @@ impl CookieClassifier {
     /// Adds the affinity cookies of the cluster's pools, which no server gets.
     #[must_use]
     pub fn with_siblings(mut self, affinity: &[String]) -> Self {
-        let all = |name: &String| [name.clone(), login_cookie_name(name), write_cookie_name(name)];
-        self.siblings = affinity.iter().flat_map(all).map(Into::into).collect();
+        self.siblings = affinity.iter().flat_map(|name| names_of_cookies(name)).map(Into::into).collect();
         self
     }
 
@@ -136,6 +140,9 @@ impl CookieClassifier {
             }
             if name == self.write.as_bytes() {
                 return CookieKind::Write;
+            }
+            if name == self.rehearsal.as_bytes() {
+                return CookieKind::Rehearsal;
             }
         }
         if self.siblings.iter().any(|sibling| sibling.as_bytes() == name) {
@@ -193,6 +200,7 @@ impl CookieClassifier {
                         | CookieKind::Affinity
                         | CookieKind::Login
                         | CookieKind::Write
+                        | CookieKind::Rehearsal
                         | CookieKind::Sibling
                 );
         let (_, value) = self.classify(name, rest);
@@ -278,7 +286,11 @@ impl CookieClassifier {
             let (kind, value) = self.classify(name, rest);
             match kind {
                 CookieKind::Foreign => push(&[name, rest]),
-                CookieKind::Affinity | CookieKind::Login | CookieKind::Write | CookieKind::Sibling => {}
+                CookieKind::Affinity
+                | CookieKind::Login
+                | CookieKind::Write
+                | CookieKind::Rehearsal
+                | CookieKind::Sibling => {}
                 CookieKind::Untagged { .. } | CookieKind::Tagged { .. } => {
                     if let Some((number, rank)) = self.session_rank(name, kind, tags)
                         && highest.get(number) == Some(&rank)
@@ -337,6 +349,7 @@ impl CookieClassifier {
                 | CookieKind::Affinity
                 | CookieKind::Login
                 | CookieKind::Write
+                | CookieKind::Rehearsal
                 | CookieKind::Sibling => continue,
             };
             if out.len() == MAX_EXPIRED_COOKIES || set.contains(&name) || expired.contains(&name) {
@@ -368,6 +381,20 @@ pub fn login_cookie_name(affinity: &str) -> String {
 #[must_use]
 pub fn write_cookie_name(affinity: &str) -> String {
     format!("{affinity}-write")
+}
+
+/// The name of the rehearsal cookie that belongs to an affinity cookie.
+#[must_use]
+pub fn rehearsal_cookie_name(affinity: &str) -> String {
+    format!("{affinity}-rehearsal")
+}
+
+/// The names of all our cookies that belong to an affinity cookie, with its own.
+#[must_use]
+pub fn names_of_cookies(affinity: &str) -> [String; 4] {
+    let own = [login_cookie_name, write_cookie_name, rehearsal_cookie_name].map(|name| name(affinity));
+    let [login, write, rehearsal] = own;
+    [affinity.to_owned(), login, write, rehearsal]
 }
 
 /// The cookies of a `Cookie` line: name, and `=` with the value. Without `=` the name is empty.

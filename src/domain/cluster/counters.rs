@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::response_times::ResponseTimes;
 use super::state::Port;
 
 /// Counters since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Attempts with a response header.
-    pub answered: AtomicU64,
+    /// Response headers by the time they took.
+    pub response_times: ResponseTimes,
+    /// Response headers without such a time, as of `home_mail`.
+    pub(super) answered_untimed: AtomicU64,
     /// Connects of requests that failed.
     pub connect_failures: AtomicU64,
     /// Connections that ended before the response header.
@@ -24,6 +27,19 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Attempts with a response header.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.response_times.total().wrapping_add(self.answered_untimed.load(Relaxed))
+    }
+
+    /// Attempts that failed before a valid response header.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        let all = [&self.connect_failures, &self.broken, &self.timeouts, &self.malformed];
+        all.iter().map(|count| count.load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+
     /// The numbers of good and bad probes of a port.
     #[must_use]
     pub fn probes(&self, port: Port) -> [u64; 2] {
@@ -43,7 +59,7 @@ impl Counters {
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64); 6] {
         [
-            ("answered", self.answered.load(Relaxed)),
+            ("answered", self.answered()),
             ("connect_failed", self.connect_failures.load(Relaxed)),
             ("broken", self.broken.load(Relaxed)),
             ("timed_out", self.timeouts.load(Relaxed)),

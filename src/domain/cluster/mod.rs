@@ -15,6 +15,7 @@ pub mod load;
 mod name;
 mod ranking;
 mod report;
+pub(crate) mod response_times;
 mod server;
 mod server_snapshot;
 mod site;

@@ -279,9 +279,14 @@ impl ClusterServer {
         self.update_health(now_ms, |health| health.passive_failure(port, reason, now_ms))
     }
 
-    /// A response header arrived. Takes the lock only if a connect had failed before.
-    pub fn passive_success(&self, port: Port) {
-        self.counters.answered.fetch_add(1, Relaxed);
+    /// A response header arrived, after this time if that is known. Takes the lock only if a connect had failed before.
+    pub fn passive_success(&self, port: Port, micros: Option<u64>) {
+        match micros {
+            Some(micros) => self.counters.response_times.observe(micros),
+            None => {
+                self.counters.answered_untimed.fetch_add(1, Relaxed);
+            }
+        }
         if self.failing.load(Relaxed) {
             self.failing.store(false, Relaxed);
             self.health.lock().passive_success(port);

@@ -45,6 +45,9 @@ impl Explanation {
         if let Some(ExplainedWrite { server, time }) = &self.own_write {
             let _ = writeln!(out, "own write {server}, {time}");
         }
+        if let Some(rehearsal) = &self.rehearsal {
+            let _ = writeln!(out, "rehearsal {}", rehearsal.text);
+        }
         let width = self.candidates.iter().map(|c| c.server.chars().count()).max().unwrap_or(0);
         for candidate in &self.candidates {
             let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));

@@ -2,7 +2,6 @@
 //! flight for a while. The random numbers are seeded, so the same question gets the same answer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::{MarkedHolders, decide};
 use crate::domain::cluster::{Port, ServerSnapshot};
@@ -50,8 +49,7 @@ pub(super) fn compare_loads(
     let run_with = |weights: &[f64], servers: &[ServerSnapshot]| {
         simulate_users(cluster, &groups, weights, servers, ports, max_in_flight)
     };
-    let answered: Vec<f64> =
-        view.entries.iter().map(|e| e.server.counters.answered.load(Relaxed) as f64).collect();
+    let answered: Vec<f64> = view.entries.iter().map(|e| e.server.counters.answered() as f64).collect();
     let by_requests = answered.iter().sum::<f64>() >= MIN_ANSWERS as f64;
     let first = run_with(&equal_weights, now);
     let (weights, before) = if by_requests {

@@ -94,6 +94,9 @@ fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
         line.extend_from_slice(b" request_id=");
         push_quoted(line, record.request_id);
     }
+    if record.is_rehearsed {
+        line.extend_from_slice(b" rehearsal=moved");
+    }
     line.push(b'\n');
 }
 

@@ -9,8 +9,8 @@ use super::record::Record;
 use crate::util::clock;
 use crate::util::ip_text::IpText;
 
-/// Appends the record as one line.
-pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
+/// Appends the record as one line. `states` is the JSON of the field `servers`.
+pub fn push(line: &mut Vec<u8>, record: &Record<'_>, states: Option<&[u8]>) {
     line.extend_from_slice(b"{\"time\":\"");
     clock::push_rfc3339_time(line);
     line.extend_from_slice(b"\",\"client\":");
@@ -72,6 +72,11 @@ pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     text(line, br#","access_rule":"#, record.access_rule.unwrap_or_default().as_bytes());
     number(line, br#","ttfb_ms":"#, record.first_byte_ms);
     number(line, br#","total_ms":"#, Some(record.total_ms));
+    line.extend_from_slice(br#","servers":"#);
+    line.extend_from_slice(states.unwrap_or(b"null"));
+    if record.is_rehearsed {
+        line.extend_from_slice(br#","rehearsal":true"#);
+    }
     line.extend_from_slice(b"}\n");
 }
 
@@ -131,7 +136,7 @@ mod tests {
             ..Record::default()
         };
         let mut line = Vec::new();
-        push(&mut line, &record);
+        push(&mut line, &record, None);
         let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["target"], "/a\"\r\n\u{fffd}?x");
         assert_eq!(read["server"], "W\"1\\/\u{fc}");
@@ -139,7 +144,12 @@ mod tests {
         assert_eq!(read["attempts"][0]["cause"], "connect");
         assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
         assert_eq!(read["request_id"], "a-7");
+        assert_eq!(read.get("servers"), Some(&serde_json::Value::Null));
         assert_eq!((&read["index"], &read["replica_id"]), (&20.4.into(), &ReplicaId(7).to_string().into()));
+        let mut line = Vec::new();
+        push(&mut line, &record, Some(br#"{"list":[]}"#));
+        let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read["servers"]["list"], serde_json::json!([]));
         let mut line = Vec::new();
         super::super::combined::push(&mut line, &record);
         let line = String::from_utf8(line).unwrap();

@@ -7,6 +7,7 @@ mod combined;
 mod escape;
 mod json;
 pub mod record;
+pub mod recorded;
 mod writer;
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use crate::config::settings::{AccessLogSettings, LogFormat, LogTarget};
 use record::Record;
+use recorded::DueStates;
 use writer::{LineQueue, WriterCommand};
 
 /// The metrics of the access log.
@@ -38,6 +40,7 @@ pub struct AccessLog {
     writer: std::thread::Thread,
     format: AtomicU8,
     target: Mutex<LogTarget>,
+    states: Arc<DueStates>,
 }
 
 impl AccessLog {
@@ -47,9 +50,10 @@ impl AccessLog {
     /// When the file cannot be opened or the thread cannot be started.
     pub fn start(settings: &AccessLogSettings, counters: Arc<LineCounters>) -> std::io::Result<Self> {
         let queue = Arc::new(LineQueue::new(counters));
-        let writer = writer::start(&settings.target, Arc::clone(&queue))?;
+        let states = Arc::new(DueStates::default());
+        let writer = writer::start(&settings.target, Arc::clone(&queue), Arc::clone(&states))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
-        Ok(Self { queue, writer, format, target })
+        Ok(Self { queue, writer, format, target, states })
     }
 
     /// Checks that the target can be opened, before a reload switches to it.
@@ -92,6 +96,16 @@ impl AccessLog {
         self.format.load(Relaxed) != LogFormat::Off as u8
     }
 
+    /// Whether lines have a field for the states of the servers.
+    pub(crate) fn records_states(&self) -> bool {
+        self.format.load(Relaxed) == LogFormat::Json as u8
+    }
+
+    /// Lets the next line carry the states of the servers, given as JSON.
+    pub(crate) fn record_states(&self, json: &[u8]) {
+        self.states.publish(Arc::from(json));
+    }
+
     /// Logs a request that was refused before it was parsed.
     pub(crate) fn refused(&self, client: Option<IpAddr>, status: u16, reason: &'static str) {
         self.put(&Record { client, status, why: "refused", page: Some(reason), ..Record::default() });
@@ -105,7 +119,7 @@ impl AccessLog {
         }
         LINE.with_borrow_mut(|line| {
             if format == LogFormat::Json as u8 {
-                json::push(line, record);
+                json::push(line, record, self.states.take().as_deref());
             } else {
                 combined::push(line, record);
             }

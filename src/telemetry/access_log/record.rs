@@ -50,6 +50,8 @@ pub struct Record<'a> {
     pub request_id: &'a [u8],
     /// The access rule that denied the request.
     pub access_rule: Option<&'a str>,
+    /// A rehearsed failover has moved the user.
+    pub is_rehearsed: bool,
     /// Milliseconds from the request header to the response header.
     pub first_byte_ms: Option<u64>,
     /// Milliseconds from the request header to the end.

@@ -18,6 +18,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::LineCounters;
+use super::recorded::DueStates;
 use crate::config::settings::LogTarget;
 
 /// Bytes of lines that may wait for the writer.
@@ -114,9 +115,13 @@ impl LineQueue {
 }
 
 /// Opens the target and starts the thread.
-pub(super) fn start(target: &LogTarget, queue: Arc<LineQueue>) -> std::io::Result<std::thread::Thread> {
+pub(super) fn start(
+    target: &LogTarget,
+    queue: Arc<LineQueue>,
+    states: Arc<DueStates>,
+) -> std::io::Result<std::thread::Thread> {
     let out = BufWriter::with_capacity(WRITE_BUFFER, open(target)?);
-    let mut writer = Writer { out, target: target.clone(), queue, text: Vec::new() };
+    let mut writer = Writer { out, target: target.clone(), queue, states, text: Vec::new() };
     let thread = std::thread::Builder::new().name("access log".into()).spawn(move || writer.run())?;
     Ok(thread.thread().clone())
 }
@@ -151,6 +156,7 @@ struct Writer {
     out: BufWriter<Sink>,
     target: LogTarget,
     queue: Arc<LineQueue>,
+    states: Arc<DueStates>,
     /// Empty between two rounds.
     text: Vec<u8>,
 }
@@ -203,8 +209,12 @@ impl Writer {
 
     /// Opens the new file first, so that the old one stays in use if that fails.
     fn reopen(&mut self) -> std::io::Result<()> {
+        // Once before, so that no line that is formatted after the file appeared is too early, and once after.
+        self.states.repeat();
         let sink = open(&self.target)?;
         self.out = BufWriter::with_capacity(WRITE_BUFFER, sink);
+        // Each file can be read without the one before.
+        self.states.repeat();
         Ok(())
     }
 }
@@ -258,7 +268,7 @@ mod tests {
         let path = dir.path().join("log");
         let counters = Arc::new(LineCounters::default());
         let queue = Arc::new(LineQueue::new(Arc::clone(&counters)));
-        let writer = start(&LogTarget::File(path.clone()), Arc::clone(&queue)).unwrap();
+        let writer = start(&LogTarget::File(path.clone()), Arc::clone(&queue), Arc::default()).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (queue, writer) = (&queue, &writer);

@@ -11,6 +11,7 @@ mod connections;
 pub mod denied;
 mod rates;
 pub mod request_counter;
+pub mod save_checks;
 mod shards;
 pub mod traffic;
 

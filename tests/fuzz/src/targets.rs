@@ -22,6 +22,7 @@ use domino_icm::domain::directory::{
 };
 use domino_icm::domain::url::{self, UnsafeCommands};
 use domino_icm::edge::proxy_protocol as proxy_header;
+use domino_icm::insight::import as other_proxies;
 
 #[path = "gate.rs"]
 mod gate_streams;
@@ -36,7 +37,7 @@ pub use response_streams::response;
 /// The name of a target in `corpus/` and on the command line, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     ("config", config),
     ("url", url),
     ("cookies", cookies),
@@ -50,6 +51,7 @@ pub const ALL: [Target; 13] = [
     ("http2", http2),
     ("proxy_protocol", proxy_protocol),
     ("response", response),
+    ("import", import),
 ];
 
 /// The PROXY header of a proxy in front: it ends at the same byte however much of it has arrived, and a whole one names a
@@ -103,6 +105,41 @@ pub fn config(data: &[u8]) {
                 assert!(!error.message.is_empty());
                 assert!(!error.to_string().is_empty());
             }
+        }
+    }
+}
+
+/// A directory with one file, which includes itself under every name.
+struct OneFile<'a>(&'a str);
+
+impl other_proxies::ImportFiles for OneFile<'_> {
+    fn read(&self, _: &Path) -> io::Result<String> {
+        Ok(self.0.to_owned())
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        Ok(vec!["a.conf".to_owned(), "b.conf".to_owned()])
+    }
+
+    fn real_path(&self, path: &Path) -> io::Result<std::path::PathBuf> {
+        Ok(path.to_owned())
+    }
+}
+
+/// A configuration of nginx or HAProxy: what is written is YAML of `icm`, and no item of the list breaks a line.
+pub fn import(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for format in [other_proxies::ImportFormat::Nginx, other_proxies::ImportFormat::Haproxy] {
+        let Ok(imported) = other_proxies::import(Path::new("/etc/x/a.conf"), Some(format), &OneFile(text))
+        else {
+            continue;
+        };
+        assert!(
+            imported.items.iter().all(|item| !item.directive.contains('\n') && !item.text.contains('\n'))
+        );
+        if let Err(errors) = load_with(Path::new("icm.yaml"), &imported.yaml, &FakeMachine) {
+            // An error without a key is about the text as YAML.
+            assert!(errors.0.iter().all(|error| !error.key.is_empty()), "{errors}\n{}", imported.yaml);
         }
     }
 }
@@ -172,6 +209,7 @@ pub fn cookies(data: &[u8]) {
         assert!(keys.decode(value, NOW, IDLE, |tag| tag).is_empty());
     }
     assert!(keys.decode_writes(data, NOW, IDLE, |tag| tag).is_empty());
+    assert!(keys.decode_rehearsal(data).is_none());
     let mut entries = AffinityEntries::default();
     for (i, chunk) in data.chunks_exact(4).take(64).enumerate() {
         let [a, b, c, d] = [chunk[0], chunk[1], chunk[2], chunk[3]].map(u32::from);
@@ -199,7 +237,8 @@ pub fn cookies(data: &[u8]) {
     let mut forged = written.into_bytes();
     forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
     assert!(keys.decode(&forged, NOW, IDLE, |tag| tag).is_empty());
-    // Neither kind of cookie is valid as the other.
+    // No kind of cookie is valid as another.
+    assert!(keys.decode_rehearsal(read[0]).is_none());
     assert!(keys.decode_writes(read[0], NOW, IDLE, |tag| tag).is_empty());
 }
 

@@ -8,7 +8,7 @@ const BEARER: (&str, &str) = ("Authorization", "Bearer 0123456789abcdef012345678
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// Every page that only reads, with a valid query, except liveness and readiness.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "/",
     "/status",
     "/config",
@@ -18,7 +18,9 @@ const PAGES: [&str; 12] = [
     "/audit",
     "/simulate?down=Web1",
     "/events",
+    "/history",
     "/statistics",
+    "/rehearsal",
     "/servers/Web1/drain",
     "/openapi.json",
 ];
@@ -51,6 +53,7 @@ fn every_route_answers_as_openapi_json_describes() {
     acme.set("Web2", json!({ "index": 10, "threshold": 20 }));
     let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "cache", "{}");
+    set(&mut config, "admin.history_interval", "100ms");
     let icm = Icm::start(config);
     wait_for(icm.admin);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
@@ -83,6 +86,9 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/events", "", &[200]),
         ("get", "/events", "?after=1", &[200]),
         ("get", "/events", "?after=yesterday", &[400]),
+        ("get", "/history", "", &[200]),
+        ("get", "/history", "?since=17", &[200]),
+        ("get", "/history", "?since=noon", &[400]),
         ("get", "/statistics", "", &[200]),
         ("get", "/servers/{name}/drain", "", &[200, 404]),
         ("get", "/servers/{name}/drain", "?limit=3", &[200]),
@@ -96,6 +102,13 @@ fn every_route_answers_as_openapi_json_describes() {
         ("get", "/readyz", "?wait_ms=5001", &[400]),
         ("post", "/servers/{name}/restrict", "", &[200, 404]),
         ("post", "/servers/{name}/release", "", &[200, 404]),
+        ("get", "/rehearsal", "", &[200]),
+        // Web3 is away; `admin::rehearsal` begins one.
+        ("post", "/rehearsal", "?down=Web1&users=5&for=10m", &[409]),
+        ("post", "/rehearsal", "?down=Web9&users=5&for=10m", &[404]),
+        ("post", "/rehearsal", "?down=Web1&users=60&for=10m", &[400]),
+        ("post", "/rehearsal", "?down=Web1", &[400]),
+        ("post", "/rehearsal/stop", "", &[409]),
         ("post", "/cache/purge", "?url=%2Ficons%2F*", &[200]),
         ("post", "/cache/purge", "?all=1", &[200]),
         ("post", "/cache/purge", "", &[400]),
@@ -140,7 +153,10 @@ fn head_is_answered_like_get_and_other_methods_are_refused_with_the_allowed_ones
     let icm = Icm::start(config(&acme));
     wait_for(icm.admin);
     assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{}", icm.log());
-    for path in PAGES.iter().chain(&["/databases", "/livez", "/readyz"]) {
+    let both = ask(&icm, "PUT", "/rehearsal", &[]);
+    assert_eq!((both.status, both.header("allow")), (405, Some("GET, HEAD, POST")));
+    let only_read = PAGES.iter().filter(|path| **path != "/rehearsal");
+    for path in only_read.chain(&["/databases", "/livez", "/readyz"]) {
         let head = ask(&icm, "HEAD", path, &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 0, "{path}");

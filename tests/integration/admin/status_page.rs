@@ -8,7 +8,7 @@ use serde_json::json;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A cluster whose servers publish their index, with `icm` in front of it.
-fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
+pub(super) fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
     let acme = Acme::built_in();
     let mut config = config_with_equal_indexes(&acme);
     for (key, value) in settings {
@@ -20,7 +20,7 @@ fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
 }
 
 /// A browser that has opened the status page.
-fn opened(icm: &Icm) -> Option<Chromium> {
+pub(super) fn opened(icm: &Icm) -> Option<Chromium> {
     let mut browser = Chromium::start(&[])?;
     browser.screen(1280, 900);
     browser.goto(&format!("http://{}/", icm.admin));
@@ -32,12 +32,12 @@ fn part(server: &str, css: &str) -> String {
     format!("document.querySelector('tr[data-server=\"{server}/Acme\"] {css}')?.textContent")
 }
 
-fn wait_for_state_shown(browser: &mut Chromium, server: &str, word: &str) {
+pub(super) fn wait_for_state_shown(browser: &mut Chromium, server: &str, word: &str) {
     browser.wait_until(&format!("return {} === '{word}'", part(server, ".state .badge")));
 }
 
 /// Takes a screenshot, and writes it to `ICM_SCREENSHOTS` if that is set.
-fn screenshot(browser: &mut Chromium, name: &str) {
+pub(super) fn screenshot(browser: &mut Chromium, name: &str) {
     let png = browser.screenshot();
     assert!(png.len() > 5_000, "{name} is empty");
     if let Some(dir) = std::env::var_os("ICM_SCREENSHOTS") {
@@ -46,21 +46,31 @@ fn screenshot(browser: &mut Chromium, name: &str) {
 }
 
 /// Makes the screen as high as the page.
-fn fit_height(browser: &mut Chromium, width: u32) {
+pub(super) fn fit_height(browser: &mut Chromium, width: u32) {
     let height = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
     browser.screen(width, u32::try_from(height).unwrap());
 }
 
-fn assert_fits_width(browser: &mut Chromium, width: u64) {
+pub(super) fn assert_fits_width(browser: &mut Chromium, width: u64) {
     let page_width = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
     assert!(page_width <= width, "{page_width} pixels wide on a screen of {width}");
 }
 
 /// Checks that the console of the browser shows no message except those that contain one of `allowed`.
-fn assert_console_is_clean(browser: &mut Chromium, allowed: &[&str]) {
+pub(super) fn assert_console_is_clean(browser: &mut Chromium, allowed: &[&str]) {
     let lines = browser.console();
     let wrong: Vec<_> = lines.iter().filter(|line| !allowed.iter().any(|b| line.contains(b))).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Checks with axe-core, in both colour schemes.
+pub(super) fn assert_accessible(browser: &mut Chromium, what: &str) {
+    for scheme in ["dark", "light"] {
+        browser.prefer(scheme);
+        if let Some(faults) = browser.accessibility_faults() {
+            assert!(faults.is_empty(), "{what}, {scheme}: {faults:#?}");
+        }
+    }
 }
 
 #[test]
@@ -148,6 +158,7 @@ fn the_buttons_restrict_and_release_after_a_confirmation() {
     browser.click(button);
     browser.wait_until("return document.querySelector('#confirm').open");
     assert_eq!(browser.run("return document.activeElement.value"), "no", "Enter alone changes nothing");
+    assert_accessible(&mut browser, "the confirmation");
     screenshot(&mut browser, "ask.png");
     browser.type_into("#confirm button[value=no]", "\u{E007}");
     browser.wait_until("return !document.querySelector('#confirm').open");
@@ -184,6 +195,7 @@ fn with_a_token_set_the_page_asks_for_it_once() {
         0,
         "nothing is shown before the login"
     );
+    assert_accessible(&mut browser, "the login");
     screenshot(&mut browser, "login.png");
     browser.type_into("#token", "wrong\u{E007}");
     browser.wait_until("return document.querySelector('#why-login').textContent.includes('not the token')");

@@ -39,7 +39,9 @@ fn property_names(schema: &Value, names: &mut BTreeSet<String>) {
 
 #[test]
 fn the_sample_documents_fit_the_schema() {
-    for file in ["companion.json", "companion-minimal.json", "companion-replicate.json"] {
+    for file in
+        ["companion.json", "companion-minimal.json", "companion-replicate.json", "companion-modified.json"]
+    {
         let document: Value = serde_json::from_str(&read(&format!("tests/fixtures/{file}"))).unwrap();
         assert_eq!(faults(&document), [""; 0], "{file}");
     }

@@ -18,17 +18,24 @@ use serde_yaml::Value;
 
 /// Blocks that are neither loaded nor run: page, language, number.
 const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
-    ("README.md", "sh not-here", 1),             // git clone
-    ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
-    ("docs/availability.md", "vb", 1),           // an agent in LotusScript
-    ("docs/companion.md", "json", 2), // answers, of which `companion.rs` compares one with the schema
+    ("README.md", "sh not-here", 1),                  // git clone
+    ("docs/availability.md", "ini", 1),               // NOTES.INI, which a separate test uses
+    ("docs/availability.md", "vb", 1),                // an agent in LotusScript
+    ("docs/companion.md", "json", 3), // answers, of which `companion.rs` compares one with the schema
     ("docs/companion.md", "vb", 1),   // an import in the Notes client
+    ("docs/containers.md", "sh not-here", 6), // Docker, Kubernetes
+    ("docs/failed-saves.md", "json", 1), // an answer of `icm`
+    ("docs/failed-saves.md", "text", 1), // a log line
     ("docs/first-cluster.md", "sh not-here", 2), // questions, the service, and a verb that does not return
-    ("docs/install.md", "sh not-here", 3), // packages, systemd, docker
+    ("docs/from-nginx-haproxy.md", "sh not-here", 1), // configurations of other programs
+    ("docs/from-nginx-haproxy.md", "text", 2), // what becomes of them
+    ("docs/install.md", "sh not-here", 6), // package managers, systemd
     ("docs/listeners.md", "sh not-here", 2), // keys in /etc, and a public name
     ("docs/listeners.md", "text", 1), // lines for HAProxy
     ("docs/maintenance.md", "sh not-here", 1), // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
+    ("docs/rehearse.md", "sh not-here", 2), // follow a rehearsal for ten minutes
+    ("docs/rehearse.md", "text", 1),        // its output
     ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
@@ -225,13 +232,19 @@ fn every_command_in_the_pages_runs() {
             format!("[{{ source: statpub }}, {{ source: prometheus, url: \"{url}\", interval: 200ms }}]");
         set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &sources);
     }
+    let log = folder.parent().unwrap().join("log/access.log").display().to_string();
+    set(&mut config, "access_log", &format!("{{ path: {log}, format: json }}"));
+    let cache = folder.parent().unwrap().join("lib/directory").display().to_string();
+    set(&mut config, "clusters.0.directory.cache", &cache);
     let icm = Icm::start(config);
+    icm.served("/sales/orders.nsf", 20);
     let mut count = 0;
     // `readme.rs` tests the tour of README.md.
     for page in pages().iter().filter(|page| page.name != "README.md") {
         for command in page.commands() {
             let mut here = documented_commands::with_test_addresses(&command, &acme, &icm, &folder)
                 .replace("127.0.0.1:8780", &statpub)
+                .replace("/var/log/icm/access.log", &log)
                 // As long as users may return, which here is half an hour.
                 .replace("--wait=40m", "--wait=1s");
             let verb = command.split(' ').nth(1).unwrap_or_default();

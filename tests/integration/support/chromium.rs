@@ -147,16 +147,37 @@ impl Chromium {
     /// Emulates a screen of this size in CSS pixels; a window cannot become as narrow as a phone.
     pub fn screen(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        self.post(
-            "/goog/cdp/execute",
-            json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size }),
-        );
+        self.cdp("Emulation.setDeviceMetricsOverride", size);
     }
 
     /// Sets the preferred colour scheme, `dark` or `light`.
     pub fn prefer(&mut self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        self.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }));
+        self.cdp("Emulation.setEmulatedMedia", features);
+    }
+
+    /// Runs a command of the Chrome DevTools Protocol.
+    pub fn cdp(&mut self, command: &str, parameters: Value) -> Value {
+        self.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
+    }
+
+    /// What axe-core finds wrong with the page: the rule and the first elements. `None` if it is not there, after a message
+    /// on standard error. `conf/tools.sh test` fetches it.
+    pub fn accessibility_faults(&mut self) -> Option<Vec<String>> {
+        let exe = std::env::current_exe().unwrap();
+        let file = exe.ancestors().nth(3).unwrap().join("axe-core/axe.min.js");
+        let Ok(axe) = std::fs::read_to_string(&file) else {
+            let why = format!("SKIPPED: {} is missing, `conf/tools.sh test` fetches it\n", file.display());
+            let _ = std::io::stderr().write_all(why.as_bytes());
+            return None;
+        };
+        self.run(&axe);
+        let faults = self.run(
+            "return axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations.map((v) =>
+                `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => `${n.html} (${n.failureSummary})`).join('; ')}`))",
+        );
+        let text = |fault: &Value| fault.as_str().unwrap().to_owned();
+        Some(faults.as_array().unwrap().iter().map(text).collect())
     }
 
     /// Opens a tab and switches to it. Returns its handle.

@@ -16,6 +16,35 @@ fn parsed(value: &Value) -> CompanionDocument {
 }
 
 #[test]
+fn the_revision_of_a_document_is_read_as_a_whole_or_not_at_all() {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/companion-modified.json"));
+    let sample: Value = serde_json::from_str(text).unwrap();
+    let document = parsed(&sample);
+    let expected = CompanionRevision {
+        replica_id: ReplicaId(0xC125_7A00_0041_D2E0),
+        unid: Unid::parse(b"E86886A81087A25805258E4F00502001").unwrap(),
+        saved_unix_ms: 1_796_026_480_000,
+    };
+    assert_eq!(document.revision, Some(expected));
+    assert_eq!(document.started_unix_ms(), Some(1_795_989_600_000));
+    for (item, value) in [
+        ("unid", json!("8FA")),
+        ("replica_id", json!(null)),
+        ("saved", json!("yesterday")),
+        ("saved", json!(7)),
+        ("unid", json!(["E86886A81087A25805258E4F00502001"])),
+    ] {
+        let mut changed = sample.clone();
+        changed["revision"][item] = value;
+        assert_eq!(parsed(&changed).revision, None, "{changed}");
+    }
+    assert_eq!(
+        parsed(&json!({ "icm_companion": 1, "revision": "x", "started": "x" })).started_unix_ms(),
+        None
+    );
+}
+
+#[test]
 fn every_item_of_the_sample_is_read() {
     let document = parsed(&sample());
     let report = &document.report;
