@@ -361,6 +361,10 @@ fn grouped(failovers: &[FailoverVerdict]) -> Vec<String> {
             format!("a failover to {first_to}")
         } else if these == pairs(&|f| f.from == first_from) {
             format!("a failover from {first_from}")
+        } else if let Some(one) =
+            [first_from, first_to].into_iter().find(|one| these == pairs(&|f| f.from == *one || f.to == *one))
+        {
+            format!("every failover from or to {one}")
         } else {
             let shown: Vec<String> = these.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
             shown.join(", ")
