@@ -7,9 +7,14 @@ use super::line::Tie;
 use super::selection::{Draw, Moment, NewUser, Question, compare_draws, only_takes_away};
 use super::sides::Side;
 use super::users::{MovedUsers, UserKey};
-use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome, ServerId};
+use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason, ServerId};
 
-/// One attempt on both sides.
+/// Whether every server that is left is set aside.
+fn is_set_aside(decision: &Decision) -> bool {
+    matches!(decision.outcome, SelectionOutcome::Serve(_, SelectionReason::SetAside))
+}
+
+/// One attempt on both sides. Its answers are a server, and whether every server that is left is set aside.
 pub(super) struct ReplayedAttempt<'a> {
     pub sides: (&'a Side, &'a Side),
     pub before: &'a Moment,
@@ -23,8 +28,15 @@ impl ReplayedAttempt<'_> {
         self.before.decide(self.sides.0, self.question, (tie, on), self.tried)
     }
 
-    pub fn decide_after(&self, tie: Tie, on: Option<ServerId>) -> Decision {
-        self.after.decide(self.sides.1, self.question, (tie, on), self.tried)
+    fn decide_after(&self, tie: Tie, on: Option<ServerId>) -> Decision {
+        let mut decision = self.after.decide(self.sides.1, self.question, (tie, on), self.tried);
+        // What is down by the change would not answer a last try.
+        if let SelectionOutcome::Serve(server, SelectionReason::LastResort) = decision.outcome
+            && self.is_excluded(server)
+        {
+            decision.outcome = SelectionOutcome::NoServer;
+        }
+        decision
     }
 
     /// Whether the change alone keeps everybody from this server.
@@ -39,23 +51,40 @@ impl ReplayedAttempt<'_> {
         real: ServerId,
         key: UserKey,
         moved: &MovedUsers,
-    ) -> Option<ServerId> {
+    ) -> Option<(ServerId, bool)> {
         let key = UserKey { server: real, ..key };
         let anywhere = || moved.get(UserKey { database: None, ..key }).filter(|_| tie != Tie::Entry);
         let elsewhere = moved.get(key).or_else(anywhere);
-        let chosen = self.decide_after(tie, Some(elsewhere.unwrap_or(real))).chosen();
+        let decision = self.decide_after(tie, Some(elsewhere.unwrap_or(real)));
+        let (chosen, set_aside) = (decision.chosen(), is_set_aside(&decision));
         if elsewhere.is_none() && chosen != Some(real) && !self.is_excluded(real) {
             // If the states of the log do not explain it, the change is not the reason.
             let before = self.decide_before(tie, Some(real)).chosen();
-            return if before == chosen { Some(real) } else { chosen };
+            let server = if before == chosen { Some(real) } else { chosen };
+            return Some((server?, set_aside));
         }
-        chosen
+        Some((chosen?, set_aside))
+    }
+
+    /// A user who got no server in the log.
+    pub fn any_user(&self) -> Option<(ServerId, bool)> {
+        let decision = self.decide_after(Tie::None, None);
+        Some((decision.chosen()?, is_set_aside(&decision)))
     }
 
     /// A user without a server goes where the log shows it, unless the change makes that less likely. What is likely is
     /// judged by the requests in flight of the log; where the user goes instead, by those after the change.
-    pub fn new_user(&self, real: ServerId, random: &mut fastrand::Rng) -> Option<ServerId> {
+    pub fn new_user(&self, real: ServerId, random: &mut fastrand::Rng) -> Option<(ServerId, bool)> {
         let drawn = self.decide_after(Tie::None, None);
+        Some((self.server_of_new_user(real, &drawn, random)?, is_set_aside(&drawn)))
+    }
+
+    fn server_of_new_user(
+        &self,
+        real: ServerId,
+        drawn: &Decision,
+        random: &mut fastrand::Rng,
+    ) -> Option<ServerId> {
         let is_full = |verdict| verdict == Some(CandidateVerdict::Full);
         if self.is_excluded(real) || drawn.outcome == SelectionOutcome::Full || is_full(drawn.verdict(real)) {
             return drawn.chosen();

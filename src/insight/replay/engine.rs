@@ -39,6 +39,8 @@ pub(super) struct LoggedRequest {
     pub tls: bool,
     pub note_id: bool,
     pub tie: Tie,
+    /// The server was set aside, and no better one was left.
+    pub is_set_aside: bool,
     /// Empty if it was refused.
     pub attempts: SmallVec<[LoggedAttempt; 2]>,
     /// Of the server of the last attempt, when it was chosen.
@@ -58,8 +60,8 @@ impl LoggedRequest {
         self.attempts.last().map(|attempt| attempt.server)
     }
 
-    fn is_set_aside(&self) -> bool {
-        matches!(self.state, Some(ServerState::Busy | ServerState::MaxUsers))
+    fn is_last_resort(&self) -> bool {
+        self.is_set_aside && matches!(self.state, Some(ServerState::Busy | ServerState::MaxUsers))
     }
 }
 
@@ -75,7 +77,7 @@ pub(super) struct ReplayedCluster {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Served {
     server: ServerId,
-    set_aside: bool,
+    last_resort: bool,
 }
 
 /// The clusters and what goes on at the time of the replay.
@@ -199,8 +201,8 @@ impl ReplayedCluster {
             self.tally.refused.before += 1;
             self.tally.database(request.database).refused.before += 1;
         }
-        if let Some(server) = real.filter(|_| request.is_set_aside()) {
-            self.tally.server(server).while_set_aside.before += 1;
+        if let Some(server) = real.filter(|_| request.is_last_resort()) {
+            self.tally.server(server).last_resort.before += 1;
         }
         if let (Some(server), Some(index), Some(ms)) = (real, request.index, request.answered_ms) {
             self.tally.server(server).answered(index, ms);
@@ -229,8 +231,8 @@ impl ReplayedCluster {
         match self.serve_after(request, &question, &before, moved, random) {
             None => self.refuse(request),
             Some(served) => {
-                if served.set_aside {
-                    self.tally.server(served.server).while_set_aside.after += 1;
+                if served.last_resort {
+                    self.tally.server(served.server).last_resort.after += 1;
                 }
                 self.count_move(request, served.server, moved);
                 Some(served.server)
@@ -314,9 +316,9 @@ impl ReplayedCluster {
                 server: 0,
                 database: request.database,
             };
-            let server = match (tie, real) {
+            let (server, set_aside) = match (tie, real) {
                 (Tie::None, Some(real)) => attempt.new_user(real, random),
-                (Tie::None, None) => attempt.decide_after(Tie::None, None).chosen(),
+                (Tie::None, None) => attempt.any_user(),
                 (tie, Some(real)) => attempt.user_of_server(tie, real, key, moved),
                 (_, None) => None,
             }?;
@@ -329,11 +331,8 @@ impl ReplayedCluster {
                 }
                 _ => {
                     let snapshot = after.candidate(server).map(|candidate| candidate.snapshot);
-                    let set_aside = match snapshot {
-                        Some(snapshot) => snapshot.busy || snapshot.max_users,
-                        None => request.is_set_aside(),
-                    };
-                    return Some(Served { server, set_aside });
+                    let is_busy = snapshot.is_some_and(|server| server.busy || server.max_users);
+                    return Some(Served { server, last_resort: set_aside && is_busy });
                 }
             }
         }

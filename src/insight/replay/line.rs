@@ -102,6 +102,8 @@ pub(super) struct LogLine<'a> {
     pub state: Option<ServerState>,
     pub index: Option<f32>,
     pub tie: Tie,
+    /// The server was set aside, and no better one was left.
+    pub is_set_aside: bool,
     pub outcome: LoggedOutcome,
     /// Each attempt with its failure.
     pub attempts: Vec<(Cow<'a, str>, Option<Failure>)>,
@@ -177,6 +179,7 @@ impl LineParser {
             state: raw.state.as_ref().and_then(|state| state_of(&state.0)),
             index: raw.index,
             tie,
+            is_set_aside: why == "set_aside",
             outcome,
             attempts: raw.attempts.into_iter().map(attempt).collect(),
             states: raw.servers,

@@ -196,6 +196,7 @@ impl Replay {
             tls: line.is_http2 || self.assumes_tls,
             note_id: line.note_id,
             tie: line.tie,
+            is_set_aside: line.is_set_aside,
             attempts: attempts.collect(),
             state: line.state,
             index: line.index,

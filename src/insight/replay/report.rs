@@ -89,7 +89,7 @@ pub struct ServerReplay {
     pub requests_after: u64,
     pub share_before: f64,
     pub share_after: f64,
-    /// Requests that it served while it was BUSY or MAXUSERS, because no better server was left.
+    /// Requests that it served although it was BUSY or MAXUSERS, because no better server was left.
     pub last_resort_before: u64,
     pub last_resort_after: u64,
     /// Percentage of the time in which its state was known; absent if it never was.
@@ -244,8 +244,8 @@ fn servers(cluster: &ReplayedCluster) -> Vec<ServerReplay> {
             requests_after: tally.requests.after,
             share_before: percent(tally.requests.before, before),
             share_after: percent(tally.requests.after, after),
-            last_resort_before: tally.while_set_aside.before,
-            last_resort_after: tally.while_set_aside.after,
+            last_resort_before: tally.last_resort.before,
+            last_resort_after: tally.last_resort.after,
             busy_percent_before: busy(tally.busy_seconds.before, tally),
             busy_percent_after: busy(tally.busy_seconds.after, tally),
             peak_per_second_before: tally.peak.before,

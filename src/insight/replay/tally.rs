@@ -102,8 +102,8 @@ impl IndexCounts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServerTally {
     pub requests: BeforeAfter<u64>,
-    /// Requests that it served while it was BUSY or MAXUSERS.
-    pub while_set_aside: BeforeAfter<u64>,
+    /// Requests that it served although it was BUSY or MAXUSERS, because no better server was left.
+    pub last_resort: BeforeAfter<u64>,
     pub busy_seconds: BeforeAfter<u64>,
     /// Seconds in which its state was known.
     pub known_seconds: u64,

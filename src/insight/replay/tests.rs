@@ -85,7 +85,7 @@ fn replay_with(limits: &str, changes: &ReplayChanges, lines: &[Value]) -> Cluste
 }
 
 fn replay(changes: &ReplayChanges, lines: &[Value]) -> ClusterReplay {
-    replay_with("open_server: redirect", changes, lines)
+    replay_with("open_server: off", changes, lines)
 }
 
 fn down(server: &str) -> ReplayChanges {
@@ -202,7 +202,7 @@ fn a_threshold_sets_a_server_aside_and_its_time_is_counted() {
         }
         line
     };
-    let lines: Vec<Value> = (0..120).map(|n| line(n, "Web1/Acme", "entry")).collect();
+    let lines: Vec<Value> = (0..120).map(|n| line(n, "Web1/Acme", "lightest")).collect();
     let changes = ReplayChanges { thresholds: vec![(None, 50)], ..ReplayChanges::default() };
     let cluster = replay(&changes, &lines);
     assert_eq!(after(&cluster)[0], 60, "{cluster:#?}");

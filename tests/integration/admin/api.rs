@@ -8,7 +8,7 @@ const BEARER: (&str, &str) = ("Authorization", "Bearer 0123456789abcdef012345678
 const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// Every page that only reads, with a valid query, except liveness and readiness.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/",
     "/status",
     "/config",

@@ -179,46 +179,50 @@ fn a_replay_agrees_with_the_log_and_a_change_with_a_cluster_that_really_changes(
 }
 
 #[test]
-fn a_threshold_in_a_replay_does_what_the_same_threshold_does_to_users() {
+fn a_threshold_in_a_replay_does_what_the_same_threshold_really_does() {
     let logged = Logged::start();
     logged.wait_for_record("an index", |web1| web1["index"] == 90);
     let mut all = users(&logged.icm);
     let first = visit(&mut all, "/all.nsf");
-    logged.requests("all.nsf", USERS);
-    // Web1 becomes slower: below a threshold of 50, but nobody has set one.
-    logged.acme.set("Web1", json!({ "index": 40 }));
-    logged.wait_for_record("an index of 40", |web1| web1["index"] == 40);
-    let stayed = visit(&mut all, "/all.nsf");
-    assert_eq!(stayed, first, "users stay");
+    assert_eq!(visit(&mut all, "/all.nsf"), first, "users stay");
     assert_eq!(logged.icm.client().get("/only.nsf").server(), "Web1/Acme");
     logged.requests("only.nsf", 1);
     logged.requests("all.nsf", 2 * USERS);
     let of_web1 = first.iter().filter(|server| *server == "Web1/Acme").count() as u64;
 
-    let (code, _, cluster) = logged.replay(&logged.log, &["--threshold", "Web1/Acme=50"]);
-    assert_eq!((code, &cluster["moved_requests"]), (0, &json!(of_web1)), "{cluster:#}");
-    assert_eq!(by_server(&cluster, "last_resort_after")["Web1/Acme"], 1, "only.nsf: {cluster:#}");
+    // With a threshold above its index Web1 gets no new users, and here all users came as new ones.
+    let (code, _, cluster) = logged.replay(&logged.log, &["--threshold", "Web1/Acme=95"]);
+    assert_eq!((code, &cluster["moved_requests"]), (0, &json!(2 * of_web1)), "{cluster:#}");
+    assert_eq!(by_server(&cluster, "requests_after")["Web1/Acme"], 1, "only.nsf: {cluster:#}");
+    assert_eq!(by_server(&cluster, "last_resort_after")["Web1/Acme"], 1);
     assert_eq!(by_server(&cluster, "last_resort_before")["Web1/Acme"], 0);
+    let (_, _, all_servers) = logged.replay(&logged.log, &["--threshold", "95"]);
+    assert_eq!(all_servers["moved_requests"], json!(0), "all are BUSY alike: {all_servers:#}");
+
+    // Its index falls, but nobody has set a threshold. Who is there would stay with one, too.
+    logged.acme.set("Web1", json!({ "index": 40 }));
+    logged.wait_for_record("an index of 40", |web1| web1["index"] == 40);
+    assert_eq!(visit(&mut all, "/all.nsf"), first);
+    logged.requests("all.nsf", 3 * USERS);
+    let (_, _, cluster) = logged.replay(&logged.log, &["--threshold", "Web1/Acme=50"]);
+    assert_eq!(cluster["moved_requests"], json!(0), "{cluster:#}");
     let advice = &cluster["thresholds"][0];
     assert_eq!((&advice["server"], &advice["lowest"]), (&json!("Web1/Acme"), &json!(40)), "{advice:#}");
     assert!(advice["suggested"].is_null() && advice["reason"].as_str().unwrap().starts_with("too little"));
     let share = advice["set_aside"][0]["percent"].as_f64().unwrap();
     assert!(share > 0.0 && share < 100.0, "{advice:#}");
-    let (_, _, all_servers) = logged.replay(&logged.log, &["--threshold", "95"]);
-    assert_eq!(all_servers["moved_requests"], json!(0), "all are BUSY alike: {all_servers:#}");
 
     // The same threshold for real.
     let mut config = logged.config.clone();
-    set(&mut config, "clusters.0.servers.list.0.threshold", "50");
+    set(&mut config, "clusters.0.servers.list.0.threshold", "95");
     logged.icm.reload(&config);
     logged.icm.wait_for_server("Web1", "became BUSY", |s| s["state"] == "BUSY");
-    let then = visit(&mut all, "/all.nsf");
-    assert_eq!(first.iter().zip(&then).filter(|(a, b)| a != b).count() as u64, of_web1);
-    assert!(then.iter().all(|server| server != "Web1/Acme"));
+    let new = visit(&mut users(&logged.icm), "/all.nsf");
+    assert!(new.iter().all(|server| server != "Web1/Acme"), "{new:?}");
+    assert_eq!(visit(&mut all, "/all.nsf"), first, "users who are there stay");
     assert_eq!(logged.icm.client().get("/only.nsf").server(), "Web1/Acme", "as a last resort");
-    // And back: the log now has the BUSY state, and a replay without the threshold keeps the users there.
     logged.requests("only.nsf", 2);
-    logged.wait_for_record("BUSY", |web1| web1["state"] == "BUSY" && web1["threshold"] == 50);
+    logged.wait_for_record("BUSY", |web1| web1["state"] == "BUSY" && web1["threshold"] == 95);
     let (_, _, cluster) = logged.replay(&logged.log, &[]);
     assert_eq!(by_server(&cluster, "last_resort_before")["Web1/Acme"], 1, "{cluster:#}");
 }

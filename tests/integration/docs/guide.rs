@@ -36,6 +36,7 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/monitoring.md", "yaml prometheus", 1),
     ("docs/rehearse.md", "sh not-here", 2), // follow a rehearsal for ten minutes
     ("docs/rehearse.md", "text", 1),        // its output
+    ("docs/replay.md", "text", 1),          // the report of a real run
     ("docs/sessions.md", "ini", 1),         // NOTES.INI
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
