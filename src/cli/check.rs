@@ -131,20 +131,8 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     if arguments.probe {
         let balancer = Arc::new(Balancer::new(Arc::clone(&settings), vec![0; 32])?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            for cluster in &balancer.snapshot().clusters {
-                probe_cluster(cluster, &mut findings).await;
-                let exposures = exposure::ask(cluster).await;
-                let (open, closed): (Vec<_>, Vec<_>) = exposures.iter().partition(|e| e.is_open());
-                let name = &cluster.settings.name;
-                warnings.extend(open.iter().map(|e| without_position(format!("{name}: {}", e.describe()))));
-                findings.extend(closed.iter().map(|e| ProbeFinding {
-                    is_ok: true,
-                    subject: format!("{name}: Anonymous"),
-                    text: e.describe(),
-                }));
-            }
-        });
+        let open = runtime.block_on(probe_clusters(&balancer, &mut findings));
+        warnings.extend(open.into_iter().map(without_position));
     }
     let mut reports = Vec::new();
     if let Some(account) = &account {
@@ -156,47 +144,60 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let is_ok = findings.iter().all(|f| f.is_ok) && reports.iter().all(|report| report.is_ok());
-    if arguments.json {
-        let found: Vec<_> =
-            findings.iter().map(|f| json!({ "ok": f.is_ok, "what": f.subject, "text": f.text })).collect();
-        let warnings: Vec<_> = warnings.iter().map(Warning::to_json).collect();
-        println!(
-            "{:#}",
-            with_sso(
-                json!({ "ok": is_ok, "errors": [], "warnings": warnings, "facts": read_facts, "findings": found }),
-                &reports
-            )
-        );
-    } else {
-        for warning in &warnings {
+    let result = CheckResult { warnings, facts: read_facts, findings, reports };
+    result.print(arguments);
+    Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
+}
+
+/// What a valid file and its servers gave.
+struct CheckResult {
+    warnings: Vec<Warning>,
+    facts: Vec<String>,
+    findings: Vec<ProbeFinding>,
+    /// Of `--sso`, one for each cluster.
+    reports: Vec<SsoReport>,
+}
+
+impl CheckResult {
+    fn is_ok(&self) -> bool {
+        self.findings.iter().all(|finding| finding.is_ok) && self.reports.iter().all(SsoReport::is_ok)
+    }
+
+    fn print(&self, arguments: &CheckArgs) {
+        if arguments.json {
+            println!("{:#}", self.to_json());
+            return;
+        }
+        for warning in &self.warnings {
             println!("warning: {warning}");
         }
-        for fact in &read_facts {
+        for fact in &self.facts {
             println!("fact: {fact}");
         }
-        for finding in &findings {
-            println!(
-                "{}: {}: {}",
-                if finding.is_ok { "ok" } else { "failed" },
-                finding.subject,
-                finding.text
-            );
+        for ProbeFinding { is_ok, subject, text } in &self.findings {
+            println!("{}: {subject}: {text}", if *is_ok { "ok" } else { "failed" });
         }
-        sso::print(&reports);
-        if is_ok {
+        sso::print(&self.reports);
+        if self.is_ok() {
             println!("{}: configuration is valid", arguments.conf.display());
         }
     }
-    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
-}
 
-/// Adds the reports of `--sso`, if it was wanted.
-fn with_sso(mut document: serde_json::Value, reports: &[SsoReport]) -> serde_json::Value {
-    if let (Some(items), false) = (document.as_object_mut(), reports.is_empty()) {
-        items.insert("sso".to_owned(), json!(reports));
+    fn to_json(&self) -> serde_json::Value {
+        let found = self.findings.iter();
+        let found = found.map(|f| json!({ "ok": f.is_ok, "what": f.subject, "text": f.text }));
+        let mut document = json!({
+            "ok": self.is_ok(),
+            "errors": [],
+            "warnings": self.warnings.iter().map(Warning::to_json).collect::<Vec<_>>(),
+            "facts": self.facts,
+            "findings": found.collect::<Vec<_>>(),
+        });
+        if let (Some(items), false) = (document.as_object_mut(), self.reports.is_empty()) {
+            items.insert("sso".to_owned(), json!(self.reports));
+        }
+        document
     }
-    document
 }
 
 /// With `--probe`, takes the clusters from the followed ICM.
@@ -218,6 +219,24 @@ fn check_followed_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(P
         }
         Err(error) => (ProbeFinding { is_ok: false, subject, text: error.to_string() }, Vec::new()),
     })
+}
+
+/// Probes all clusters, and returns what anyone may read of them.
+async fn probe_clusters(balancer: &Balancer, findings: &mut Vec<ProbeFinding>) -> Vec<String> {
+    let mut readable = Vec::new();
+    for cluster in &balancer.snapshot().clusters {
+        probe_cluster(cluster, findings).await;
+        let exposures = exposure::ask(cluster).await;
+        let (open, closed): (Vec<_>, Vec<_>) = exposures.iter().partition(|e| e.is_open());
+        let name = &cluster.settings.name;
+        readable.extend(open.iter().map(|e| format!("{name}: {}", e.describe())));
+        findings.extend(closed.iter().map(|e| ProbeFinding {
+            is_ok: true,
+            subject: format!("{name}: Anonymous"),
+            text: e.describe(),
+        }));
+    }
+    readable
 }
 
 /// Sends the same requests as a running balancer.

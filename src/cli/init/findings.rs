@@ -28,6 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Host names in a comment.
 const MAX_HOSTS: usize = 20;
 
+const STATPUB_NOTE: &str =
+    "statpub (Domino sends its statistics) cannot be seen from outside: docs/availability.md.";
+const MARKS_NOTE: &str = "Marks (out of service, pending delete) are not read: no column of the view is known to hold them \
+                          (docs/directory.md, section 2).";
+
 /// What was read from the servers.
 #[derive(Debug)]
 pub(super) struct Findings {
@@ -52,17 +57,10 @@ pub(super) async fn read(
 ) -> Result<Findings, InitError> {
     let client = DominoClient::new(&upstream_tls(arguments)?, CONNECT_TIMEOUT);
     let target = target::find(&client, wanted, arguments.ca_file.is_some()).await?;
-    for note in &target.notes {
-        println!("{note}");
-    }
-    let url = target.url();
-    println!(
-        "{url}: Domino{}",
-        if target.product.is_empty() { String::new() } else { format!(" ({})", target.product) }
-    );
+    print_target(&target);
     let allow_plaintext = account.is_some() && !target.https && !target.address.ip().is_loopback();
-    if allow_plaintext && !allows_plaintext(arguments, &url)? {
-        return Err(plaintext_refused(&url));
+    if allow_plaintext && !allows_plaintext(arguments, &target.url())? {
+        return Err(plaintext_refused(&target.url()));
     }
     let login = account::log_in(&client, &target, account).await?;
     let login_note = login_note(&target, &login);
@@ -70,15 +68,7 @@ pub(super) async fn read(
     let sessions = LoginSessions::default();
     let reader = Reader { client: &client, target: &target, auth: &login.auth, sessions: &sessions };
     let databases = databases::read(&client, &target, &login.auth, &sessions).await?;
-    let directory = databases.as_ref().map(|found| {
-        format!(
-            "cldbdir.nsf: {} replicas of {} databases on {} servers, view `{}`",
-            found.replicas,
-            found.databases,
-            found.servers.len(),
-            found.view
-        )
-    });
+    let directory = databases.as_ref().map(describe_directory);
     println!("{}", directory.as_deref().unwrap_or("cldbdir.nsf: not there, so this server is in no cluster"));
     let cluster = members::find(reader, databases.as_ref()).await;
     print_members(&cluster);
@@ -92,21 +82,12 @@ pub(super) async fn read(
     let hosts = web_hosts(reader).await;
     let (cluster_name, cluster_source) = cluster_name(arguments, &cluster);
     let mut notes = vec![login_note];
-    notes.extend(target.notes.iter().cloned());
-    notes.extend(cluster.notes.iter().cloned());
+    notes.extend(target.notes.iter().chain(&cluster.notes).cloned());
     notes.extend(databases.iter().flat_map(|found| found.warnings.iter().cloned()));
     notes.extend(sources.notes.iter().map(|note| format!("Source of the servers' load: {note}.")));
-    notes.push(
-        "statpub (Domino sends its statistics) cannot be seen from outside: docs/availability.md.".to_owned(),
-    );
+    notes.push(STATPUB_NOTE.to_owned());
     notes.extend(freshness);
-    if databases.is_some() {
-        notes.push(
-            "Marks (out of service, pending delete) are not read: no column of the view is known to hold them \
-             (docs/directory.md, section 2)."
-                .to_owned(),
-        );
-    }
+    notes.extend(databases.is_some().then(|| MARKS_NOTE.to_owned()));
     Ok(Findings {
         allow_plaintext,
         directory,
@@ -119,6 +100,22 @@ pub(super) async fn read(
         login,
         target,
     })
+}
+
+fn print_target(target: &InitTarget) {
+    for note in &target.notes {
+        println!("{note}");
+    }
+    let product = if target.product.is_empty() { String::new() } else { format!(" ({})", target.product) };
+    println!("{}: Domino{product}", target.url());
+}
+
+fn describe_directory(found: &FoundDatabases) -> String {
+    let (servers, view) = (found.servers.len(), &found.view);
+    format!(
+        "cldbdir.nsf: {} replicas of {} databases on {servers} servers, view `{view}`",
+        found.replicas, found.databases
+    )
 }
 
 /// Whether the configuration will send the password in clear text to a member elsewhere, which must be allowed even where the

@@ -147,3 +147,40 @@ pub(super) async fn modification_times(reader: Reader<'_>, path: &str) -> String
         Err(error) => format!("freshness: {path} does not say when it was modified ({error})"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::cluster::ServerName;
+
+    fn members(ports: &[u16]) -> Vec<FoundMember> {
+        let member = |(number, port): (usize, &u16)| FoundMember {
+            name: ServerName::parse(&format!("Web{number}/Acme")).unwrap(),
+            hostname: format!("web{number}.acme.example"),
+            at: Some(HostPort { host: format!("10.0.0.{number}"), port: *port }),
+            source: String::new(),
+            answer: Ok(String::new()),
+            other: None,
+        };
+        ports.iter().enumerate().map(member).collect()
+    }
+
+    #[test]
+    fn servers_with_the_same_port_share_one_url() {
+        let one = |url: &str| FoundSource::Console(url.to_owned());
+        assert_eq!(consoles(&members(&[80, 80]), false), one("http://{hostname}/icmstat.nsf/stat?OpenAgent"));
+        assert_eq!(
+            consoles(&members(&[80, 80]), true),
+            one("https://{hostname}:80/icmstat.nsf/stat?OpenAgent")
+        );
+        let each = [
+            "http://{hostname}/icmstat.nsf/stat?OpenAgent",
+            "http://{hostname}:81/icmstat.nsf/stat?OpenAgent",
+        ];
+        assert_eq!(
+            consoles(&members(&[80, 81]), false),
+            FoundSource::ConsoleOfEach(each.map(str::to_owned).to_vec())
+        );
+    }
+}

@@ -202,11 +202,12 @@ fn redirect_target(response: &DominoResponse, from: &InitTarget) -> Option<(Stri
         return None;
     }
     let location = response.header(header::LOCATION);
-    if location.to_ascii_lowercase().contains("login") || location.is_empty() {
+    let next = absolute(location, from);
+    let to_https = !from.https && next.as_ref().is_some_and(|next| next.https);
+    if location.is_empty() || (location.to_ascii_lowercase().contains("login") && !to_https) {
         return None;
     }
-    let shown = crate::discovery::domino::fault::single_line(location);
-    Some((shown, absolute(location, from)))
+    Some((crate::discovery::domino::fault::single_line(location), next))
 }
 
 fn absolute(location: &str, from: &InitTarget) -> Option<BaseUrl> {

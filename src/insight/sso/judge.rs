@@ -101,6 +101,9 @@ pub(super) fn judge(seen: &SeenCluster, public: &PublicSide) -> SsoReport {
     } else if seen.databases.is_empty() && seen.unknown.is_empty() {
         notes.push("no database of the directory has a second replica in this cluster".to_owned());
     }
+    if !seen.servers.is_empty() && seen.servers.iter().all(|server| server.login == SeenLogin::Refused) {
+        notes.push("every server refuses the account: is the password right?".to_owned());
+    }
     if seen.left_out > 0 {
         notes.push(format!("{} more databases were not opened: --limit", seen.left_out));
     }
@@ -358,6 +361,10 @@ fn grouped(failovers: &[FailoverVerdict]) -> Vec<String> {
             format!("a failover to {first_to}")
         } else if these == pairs(&|f| f.from == first_from) {
             format!("a failover from {first_from}")
+        } else if let Some(one) =
+            [first_from, first_to].into_iter().find(|one| these == pairs(&|f| f.from == *one || f.to == *one))
+        {
+            format!("every failover from or to {one}")
         } else {
             let shown: Vec<String> = these.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
             shown.join(", ")

@@ -184,6 +184,11 @@ fn failovers_with_one_reason_are_described_together() {
         failover("C", "B", Some("z")),
     ];
     assert_eq!(grouped(&all), ["a failover to C: x", "B -> A: y", "a failover from C: z"]);
+    let around_b = ["A->B", "A->C", "B->A", "B->C", "C->A", "C->B"].map(|pair| {
+        let (from, to) = pair.split_once("->").unwrap();
+        failover(from, to, pair.contains('B').then_some("x"))
+    });
+    assert_eq!(grouped(&around_b), ["every failover from or to B: x"]);
 }
 
 #[test]
