@@ -285,7 +285,7 @@ fn a_page_that_stays_open_does_not_grow() {
          })",
     );
     browser.run(HOURS);
-    let mut run = |browser: &mut Chromium, rounds: u32| {
+    let run = |browser: &mut Chromium, rounds: u32| {
         for _ in 0..rounds / 40 {
             assert!(browser.run("return window.rounds(40)").as_u64() <= Some(360));
         }
