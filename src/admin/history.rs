@@ -55,9 +55,12 @@ fn cluster(cluster: &Cluster, history: &History, count: usize) -> Value {
     })
 }
 
+/// The name of a column, and its value of a sample.
+type Column = (&'static str, fn(&ServerSample) -> Value);
+
 /// The samples in columns, which are half as long as rows with names.
 fn server(name: &str, samples: &[ServerSample]) -> Value {
-    let columns: [(&str, fn(&ServerSample) -> Value); 8] = [
+    let columns: [Column; 8] = [
         ("requests", |sample| json!(sample.answered)),
         ("failed", |sample| json!(sample.failed)),
         ("failovers", |sample| json!(sample.failed_over)),

@@ -42,10 +42,8 @@ pub struct FailedRequestAttempt {
 /// and both may be percent-encoded (see `domain/url`).
 #[must_use]
 pub fn path_without_query(target: &[u8]) -> String {
-    let begins_query = |rest: &[u8]| match rest {
-        [b'?' | b'!', ..] => true,
-        [b'%', b'3', b'f' | b'F', ..] | [b'%', b'2', b'1', ..] => true,
-        _ => false,
+    let begins_query = |rest: &[u8]| {
+        matches!(rest, [b'?' | b'!', ..] | [b'%', b'3', b'f' | b'F', ..] | [b'%', b'2', b'1', ..])
     };
     let end = (0..target.len()).find(|at| target.get(*at..).is_some_and(begins_query));
     let path = target.get(..end.unwrap_or(target.len())).unwrap_or_default();
