@@ -195,11 +195,9 @@ fn print_single_replicas(cluster: &ClusterReplay) {
     if single.count == 0 {
         return;
     }
-    println!(
-        "{} requested databases have no second replica ({} requests)",
-        count(single.count),
-        count(single.requests)
-    );
+    let what = if single.count == 1 { "database has" } else { "databases have" };
+    let (databases, requests) = (count(single.count), count(single.requests));
+    println!("{databases} requested {what} no second replica ({requests} requests)");
     for database in &single.examples {
         let requests = count(database.requests);
         println!(

@@ -105,7 +105,7 @@ pub(super) struct LogLine<'a> {
     /// The server was set aside, and no better one was left.
     pub is_set_aside: bool,
     pub outcome: LoggedOutcome,
-    /// Each attempt with its failure.
+    /// Each attempt by its server, with its failure.
     pub attempts: Vec<(Cow<'a, str>, Option<Failure>)>,
     pub states: Option<RecordedStates>,
 }

@@ -111,7 +111,7 @@ pub struct ServerMove {
     pub requests: u64,
 }
 
-/// Databases with refused requests.
+/// Databases whose requests no server could take.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RefusedDatabases {
     pub count: u64,
