@@ -80,7 +80,7 @@ pub(super) enum LoggedOutcome {
     Refused,
     /// The server of its NoteID could not be used, and the line does not name it.
     NoteIdRefused,
-    /// `icm` answered it.
+    /// Answered by `icm` itself, without a server.
     Own,
 }
 
