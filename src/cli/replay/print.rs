@@ -35,7 +35,7 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
         at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
     };
     let (from, to) = (time(lines.from_unix_ms), time(lines.to_unix_ms));
-    println!("{files}: {} lines, {from} to {to} UTC", count(lines.read));
+    println!("{files}: {}, {from} to {to} UTC", count_of_lines(lines.read));
     for (number, text) in [
         (lines.own_answers, "answered by icm itself or refused before selection"),
         (lines.unknown_cluster, "of clusters that the configuration does not have"),
@@ -43,7 +43,7 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
         (lines.malformed, "could not be read"),
     ] {
         if number > 0 {
-            println!("  {} lines {text}", count(number));
+            println!("  {} {text}", count_of_lines(number));
         }
     }
     for line in &reading.malformed {
@@ -62,6 +62,9 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
 fn print_cluster(cluster: &ClusterReplay, has_change: bool) {
     let (requests, users) = (count(cluster.requests), count(cluster.users));
     println!("{}: {requests} requests of {users} users", cluster.name);
+    if cluster.requests == 0 {
+        return;
+    }
     let all = cluster.requests;
     println!(
         "  states of the servers: recorded for {}, partly known for {}, assumed for {} of the requests",
@@ -259,6 +262,10 @@ fn share(part: u64, of: u64) -> String {
     let tenths = (part as f64 * 1_000.0 / of as f64).round();
     let tenths = if part < of { tenths.min(999.0) } else { tenths };
     format!("{:.1} %", tenths / 10.0)
+}
+
+fn count_of_lines(number: u64) -> String {
+    format!("{} line{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// A number with its thousands apart: 1,234,567.

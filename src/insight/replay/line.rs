@@ -15,6 +15,7 @@ use crate::telemetry::access_log::recorded::RecordedStates;
 pub(super) struct LogText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object")]
 struct RawLine<'a> {
     #[serde(borrow)]
     time: LogText<'a>,
