@@ -35,7 +35,7 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
         at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
     };
     let (from, to) = (time(lines.from_unix_ms), time(lines.to_unix_ms));
-    println!("{files}: {} lines, {from} to {to} UTC", count(lines.read));
+    println!("{files}: {}, {from} to {to} UTC", count_of_lines(lines.read));
     for (number, text) in [
         (lines.own_answers, "answered by icm itself or refused before selection"),
         (lines.unknown_cluster, "of clusters that the configuration does not have"),
@@ -43,7 +43,7 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
         (lines.malformed, "could not be read"),
     ] {
         if number > 0 {
-            println!("  {} lines {text}", count(number));
+            println!("  {} {text}", count_of_lines(number));
         }
     }
     for line in &reading.malformed {
@@ -62,6 +62,9 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
 fn print_cluster(cluster: &ClusterReplay, has_change: bool) {
     let (requests, users) = (count(cluster.requests), count(cluster.users));
     println!("{}: {requests} requests of {users} users", cluster.name);
+    if cluster.requests == 0 {
+        return;
+    }
     let all = cluster.requests;
     println!(
         "  states of the servers: recorded for {}, partly known for {}, assumed for {} of the requests",
@@ -195,11 +198,9 @@ fn print_single_replicas(cluster: &ClusterReplay) {
     if single.count == 0 {
         return;
     }
-    println!(
-        "{} requested databases have no second replica ({} requests)",
-        count(single.count),
-        count(single.requests)
-    );
+    let what = if single.count == 1 { "database has" } else { "databases have" };
+    let (databases, requests) = (count(single.count), count(single.requests));
+    println!("{databases} requested {what} no second replica ({requests} requests)");
     for database in &single.examples {
         let requests = count(database.requests);
         println!(
@@ -263,12 +264,16 @@ fn share(part: u64, of: u64) -> String {
     format!("{:.1} %", tenths / 10.0)
 }
 
+fn count_of_lines(number: u64) -> String {
+    format!("{} line{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A number with its thousands apart: 1,234,567.
 fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -34,7 +34,7 @@ pub struct ThresholdAdvice {
     pub threshold_now: Option<u8>,
     /// What share of the requests each threshold would set it aside for, in percent.
     pub set_aside: Vec<ThresholdShare>,
-    /// Answers by index.
+    /// How fast it answered at which index.
     pub answers: Vec<AnswersByIndex>,
     /// The threshold that the log supports; `None` = none.
     pub suggested: Option<u8>,

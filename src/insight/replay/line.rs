@@ -15,6 +15,7 @@ use crate::telemetry::access_log::recorded::RecordedStates;
 pub(super) struct LogText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object")]
 struct RawLine<'a> {
     #[serde(borrow)]
     time: LogText<'a>,
@@ -80,7 +81,7 @@ pub(super) enum LoggedOutcome {
     Refused,
     /// The server of its NoteID could not be used, and the line does not name it.
     NoteIdRefused,
-    /// `icm` answered it.
+    /// Answered by `icm` itself, without a server.
     Own,
 }
 
@@ -105,7 +106,7 @@ pub(super) struct LogLine<'a> {
     /// The server was set aside, and no better one was left.
     pub is_set_aside: bool,
     pub outcome: LoggedOutcome,
-    /// Each attempt with its failure.
+    /// Each attempt by its server, with its failure.
     pub attempts: Vec<(Cow<'a, str>, Option<Failure>)>,
     pub states: Option<RecordedStates>,
 }

@@ -111,7 +111,7 @@ pub struct ServerMove {
     pub requests: u64,
 }
 
-/// Databases with refused requests.
+/// Databases whose requests no server could take.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RefusedDatabases {
     pub count: u64,
@@ -147,7 +147,7 @@ pub struct SingleReplica {
     pub requests: u64,
 }
 
-/// Builds the report.
+/// Builds the report from the counts of a replay.
 pub(super) fn report(engine: &Engine, lines: &ReplayedLines, limit: usize) -> ReplayReport {
     let used = engine.clusters.iter().filter(|c| c.tally.requests > 0 || c.tally.not_in_directory > 0);
     let clusters: Vec<ClusterReplay> = used.map(|cluster| cluster_report(cluster, limit)).collect();

@@ -86,7 +86,7 @@ impl Moment {
         }
     }
 
-    /// Asks selection.
+    /// Asks selection about a user with this tie to a server.
     pub fn decide(
         &self,
         side: &Side,

@@ -1,6 +1,6 @@
 //! Replays of logs that are written here, line by line.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -75,8 +75,10 @@ fn states(begin_ms: u64, indexes: [u8; 3]) -> Value {
     json!({ "at": rfc3339(BEGIN_MS + begin_ms), "list": list })
 }
 
-fn replay_with(limits: &str, changes: &ReplayChanges, lines: &[Value]) -> ClusterReplay {
-    let balancer = balancer(limits);
+/// The usual configuration, which is loaded once for all cases of the property test.
+static USUAL: LazyLock<Balancer> = LazyLock::new(|| balancer("open_server: off"));
+
+fn replay_with(balancer: &Balancer, changes: &ReplayChanges, lines: &[Value]) -> ClusterReplay {
     let mut replay = Replay::new(&balancer.snapshot(), None, changes, ReplayRange::default(), 1);
     for line in lines {
         replay.line(line.to_string().as_bytes()).unwrap();
@@ -85,7 +87,7 @@ fn replay_with(limits: &str, changes: &ReplayChanges, lines: &[Value]) -> Cluste
 }
 
 fn replay(changes: &ReplayChanges, lines: &[Value]) -> ClusterReplay {
-    replay_with("open_server: off", changes, lines)
+    replay_with(&USUAL, changes, lines)
 }
 
 fn down(server: &str) -> ReplayChanges {
@@ -155,8 +157,8 @@ fn requests_in_flight_follow_from_the_times_and_meet_the_limit() {
             )
         })
         .collect();
-    let limits = "limits: { max_requests_in_flight_per_server: 2 }";
-    let cluster = replay_with(limits, &down("Web2"), &lines);
+    let limited = balancer("limits: { max_requests_in_flight_per_server: 2 }");
+    let cluster = replay_with(&limited, &down("Web2"), &lines);
     assert_eq!((cluster.newly_refused, after(&cluster)), (4, vec![4, 0, 0]), "{cluster:#?}");
     assert_eq!(cluster.servers[0].peak_per_second_after, 2);
     let unlimited = replay(&down("Web2"), &lines);

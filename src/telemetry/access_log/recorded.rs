@@ -44,7 +44,7 @@ pub struct RecordedServer {
     pub noise: f32,
     /// Mean number of requests in flight while `ranking` was taken.
     pub in_flight: f32,
-    /// Its weight.
+    /// Its share of new users relative to the others.
     pub weight: u32,
     /// Its own limit of requests in flight; 0 = none.
     #[serde(skip_serializing_if = "is_zero")]

@@ -214,7 +214,7 @@ fn a_threshold_in_a_replay_does_what_the_same_threshold_really_does() {
 
     // The same threshold for real.
     let mut config = logged.config.clone();
-    set(&mut config, "clusters.0.servers.list.0.threshold", "95");
+    set(&mut config, "clusters.0.servers.list.0.server_availability_threshold", "95");
     logged.icm.reload(&config);
     logged.icm.wait_for_server("Web1", "became BUSY", |s| s["state"] == "BUSY");
     let new = visit(&mut users(&logged.icm), "/all.nsf");
