@@ -275,8 +275,7 @@ fn two_balancers_that_rehearse_together_draw_the_same_users_and_end_together() {
     let start = || {
         let mut config = configuration(&acme);
         set(&mut config, "clusters.0.affinity.secret_file", &secret);
-        let icm = Icm::start(config);
-        icm
+        Icm::start(config)
     };
     let (one, two) = (start(), start());
     let users = users(&one, 60);
