@@ -9,7 +9,7 @@ use super::failover;
 use super::rehearsal_user::RehearsalUser;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::rehearsal_cookie_name;
-use crate::domain::rehearsal::{RehearsalCookie, RehearsalEnd};
+use crate::domain::rehearsal::{RehearsalCookie, RehearsalEnd, UserGroup};
 use crate::domain::select::ServerId;
 use crate::pages::Problem;
 use crate::state::Balancer;
@@ -37,13 +37,15 @@ pub(super) fn note_choice(ctx: &mut Ctx, chosen: ServerId) {
 fn first_part(routed: &Routed, user: &RehearsalUser, chosen: ServerId) -> RehearsalPart {
     let is_there = chosen == user.server;
     let may_get_it = is_there || may_go_to(routed, user.server);
+    let known_group = user.cookie.and_then(|cookie| cookie.group);
     match user.unreachable() {
-        None if !user.is_in_share && is_there => RehearsalPart::Stayed,
+        None if user.is_in_share => RehearsalPart::Unaffected,
+        None if is_there || (may_get_it && known_group == Some(UserGroup::Stayed)) => RehearsalPart::Stayed,
         Some(_) if is_there => RehearsalPart::Kept,
         Some(_) if may_get_it => {
             let by_this_request =
                 failover::decide_without_rehearsal(routed, &[]).chosen() == Some(user.server);
-            let was_moved = user.cookie.is_some_and(|cookie| cookie.moved);
+            let was_moved = known_group == Some(UserGroup::Moved);
             let is_logged_in_at = |server: ServerId| user.sessions.contains(&server);
             if by_this_request && is_logged_in_at(user.server) && !is_logged_in_at(chosen) {
                 user.rehearsal.count_lost_login();
@@ -71,11 +73,15 @@ pub(super) fn write_cookie<H: ResponseHead>(
 ) -> Result<()> {
     let Some(user) = &routed.rehearsal else { return Ok(()) };
     let may_change = response.is_page || response.sets_cookies || head.status().is_redirection();
-    let is_moved = matches!(user.part, Some(RehearsalPart::Moved { rescued: false, .. }));
+    let group_of_page = match user.part.filter(|_| response.is_page) {
+        Some(RehearsalPart::Moved { rescued: false, .. }) => Some(UserGroup::Moved),
+        Some(RehearsalPart::Stayed) => Some(UserGroup::Stayed),
+        _ => None,
+    };
     let cookie = RehearsalCookie {
         rehearsal: user.rehearsal.id,
         user: user.draw,
-        moved: user.cookie.is_some_and(|cookie| cookie.moved) || (is_moved && response.is_page),
+        group: user.cookie.and_then(|cookie| cookie.group).or(group_of_page),
     };
     if !may_change || user.cookie == Some(cookie) || !user.rehearsal.is_running() {
         return Ok(());

@@ -5,9 +5,8 @@
 //! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
 //! and one entry. The write cookie has a third version, and its first twelve bytes are a header: a bit for each of the
 //! stamps that the user was told about, then zeros. The rehearsal cookie has a fourth version and twelve bytes: rehearsal,
-//! draw, and whether the user was moved. The token of a save check has a fifth one and a content of its own; its MAC also
-//! covers the cluster. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a
-//! cookie.
+//! draw, and group of the user. The token of a save check has a fifth one and a content of its own; its MAC also covers
+//! the cluster. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a cookie.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
 use super::verified::{self, KeysId};
 use super::writes::{WriteStamp, WriteStamps};
-use crate::domain::rehearsal::{RehearsalCookie, UserDraw};
+use crate::domain::rehearsal::{RehearsalCookie, UserDraw, UserGroup};
 
 /// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
 const AFFINITY_VERSION: u8 = 1;
@@ -152,9 +151,14 @@ impl CookieKeys {
     pub fn decode_rehearsal(&self, value: &[u8]) -> Option<RehearsalCookie> {
         let mut buffer = [0; DECODE_BUFFER_LEN];
         let (records, _) = self.verify(REHEARSAL_VERSION, value, &mut buffer)?;
-        let AffinityEntry { server: rehearsal, database: draw, time: moved } =
+        let AffinityEntry { server: rehearsal, database: draw, time: group } =
             parse_entries(records).next()?;
-        Some(RehearsalCookie { rehearsal, user: UserDraw(draw), moved: moved == 1 })
+        let group = match group {
+            1 => Some(UserGroup::Moved),
+            2 => Some(UserGroup::Stayed),
+            _ => None,
+        };
+        Some(RehearsalCookie { rehearsal, user: UserDraw(draw), group })
     }
 
     /// The signed bytes after the version, and the position of the key that signed them.
@@ -224,8 +228,13 @@ impl CookieKeys {
     /// Encodes the rehearsal cookie; `None` without a key.
     #[must_use]
     pub fn encode_rehearsal(&self, cookie: RehearsalCookie) -> Option<String> {
-        let RehearsalCookie { rehearsal, user, moved } = cookie;
-        let record = AffinityEntry { server: rehearsal, database: user.0, time: u32::from(moved) };
+        let RehearsalCookie { rehearsal, user, group } = cookie;
+        let group = match group {
+            None => 0,
+            Some(UserGroup::Moved) => 1,
+            Some(UserGroup::Stayed) => 2,
+        };
+        let record = AffinityEntry { server: rehearsal, database: user.0, time: group };
         self.sign(REHEARSAL_VERSION, std::iter::once(record))
     }
 

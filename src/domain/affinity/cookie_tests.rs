@@ -46,8 +46,8 @@ fn a_forged_or_foreign_cookie_counts_as_none() {
 
 #[test]
 fn a_rehearsal_cookie_says_what_was_drawn_and_is_valid_as_no_other() {
-    for moved in [false, true] {
-        let cookie = RehearsalCookie { rehearsal: 7, user: UserDraw(0xfedc_ba98), moved };
+    for group in [None, Some(UserGroup::Moved), Some(UserGroup::Stayed)] {
+        let cookie = RehearsalCookie { rehearsal: 7, user: UserDraw(0xfedc_ba98), group };
         let value = keys().encode_rehearsal(cookie).unwrap();
         assert_eq!(keys().decode_rehearsal(value.as_bytes()), Some(cookie));
         assert!(keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag).is_empty());

@@ -9,6 +9,9 @@ const MIN_USERS: u64 = 3;
 /// Standard deviations between the shares of the two groups. It is checked after each error, so it must be rare by chance:
 /// of 2000 simulated rehearsals with 2 % of errors in both groups, fewer than 20 end (`tests::by_chance`).
 const DEVIATIONS: f64 = 4.0;
+/// The share of errors must be so many times that of the other group: users differ, and few of them are moved, so that a small
+/// difference of the shares shows only who was drawn.
+const MIN_RATIO: f64 = 2.0;
 /// If the users who stayed have sent fewer requests than these, the missing ones count with [`ASSUMED_SHARE`]: else the first
 /// errors would be compared with nothing.
 const MIN_REQUESTS: f64 = 20.0;
@@ -40,6 +43,6 @@ pub fn have_errors_risen(moved: &GroupErrors, stayed: &GroupErrors) -> bool {
     // The test of two proportions, with the variance of their common share.
     let common = ((moved_errors + stayed_errors) / (moved_requests + stayed_requests)).min(1.0);
     let variance = common * (1.0 - common) * (1.0 / moved_requests + 1.0 / stayed_requests);
-    let difference = moved_errors / moved_requests - stayed_errors / stayed_requests;
-    difference > DEVIATIONS * variance.sqrt()
+    let (moved_share, stayed_share) = (moved_errors / moved_requests, stayed_errors / stayed_requests);
+    moved_share >= MIN_RATIO * stayed_share && moved_share - stayed_share > DEVIATIONS * variance.sqrt()
 }

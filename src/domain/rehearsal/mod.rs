@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-pub use cookie::RehearsalCookie;
+pub use cookie::{RehearsalCookie, UserGroup};
 pub use end::{OtherServer, RehearsalEnd, ServersProblem, check_servers};
 pub use errors::{GroupErrors, have_errors_risen};
 
@@ -82,7 +82,7 @@ impl DrawHasher {
         self.0.update(cookie);
     }
 
-    /// The number.
+    /// The number that the user drew.
     #[must_use]
     pub fn finish(self) -> UserDraw {
         UserDraw(self.0.finalize().first_chunk::<4>().copied().map_or(0, u32::from_be_bytes))

@@ -127,6 +127,12 @@ fn errors_end_a_rehearsal_if_they_are_several_of_several_users_and_more_than_usu
     assert!(have_errors_risen(&group(1_000, 20, 50, 9), &stayed), "ten times as many");
     assert!(!have_errors_risen(&group(4, 4, 4, 4), &stayed), "too few");
     assert!(!have_errors_risen(&group(1_000, 5, 50, 5), &stayed), "2.5 times as many of five is chance");
+    let many = group(100_000, 10_000, 900, 400);
+    assert!(
+        !have_errors_risen(&group(10_000, 1_900, 90, 40), &many),
+        "users differ: less than twice as many"
+    );
+    assert!(have_errors_risen(&group(10_000, 2_100, 90, 40), &many), "more than twice as many");
     assert!(!have_errors_risen(&group(90, 60, 50, 1), &stayed), "one user reloads a broken page");
     assert!(have_errors_risen(&group(90, 60, 1, 1), &stayed), "there is only this user");
     assert!(!have_errors_risen(&group(100, 60, 9, 9), &group(1_000, 600, 90, 90)), "all fail everywhere");
@@ -183,8 +189,10 @@ fn a_rehearsal_needs_a_server_that_serves_and_an_available_one_beside_it() {
 
 #[test]
 fn a_moved_user_returns_when_that_rehearsal_has_ended() {
-    let cookie = RehearsalCookie { rehearsal: 7, user: UserDraw(1), moved: true };
+    let cookie = RehearsalCookie { rehearsal: 7, user: UserDraw(1), group: Some(UserGroup::Moved) };
     assert!(!cookie.returns(Some(7)));
     assert!(cookie.returns(None) && cookie.returns(Some(8)));
-    assert!(!RehearsalCookie { moved: false, ..cookie }.returns(None));
+    for group in [None, Some(UserGroup::Stayed)] {
+        assert!(!RehearsalCookie { group, ..cookie }.returns(None));
+    }
 }

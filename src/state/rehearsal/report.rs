@@ -39,7 +39,7 @@ pub struct RehearsalReport {
     pub kept: u64,
     pub median_ms: Option<f64>,
     pub p99_ms: Option<f64>,
-    /// The users outside the share, as far as the server got their requests.
+    /// The users outside the share whom the server has served.
     pub stayed: StayedReport,
     /// Databases that no other server can serve: their requests go on to the server.
     pub only_replicas: OnlyReplicas,
@@ -53,7 +53,7 @@ pub struct OnlyReplicas {
     pub examples: Vec<String>,
 }
 
-/// The requests of users outside the share that the server got.
+/// The requests of users outside the share whom the server has served, if it could get them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StayedReport {
     pub users: u64,

@@ -57,7 +57,7 @@ pub(crate) enum RehearsalPart {
     },
     /// Of a user of the share, but only the rehearsed server could take it.
     Kept,
-    /// Of another user, and the server got it.
+    /// Of a user outside the share whom the server has served during the rehearsal.
     Stayed,
     /// The rehearsal changes nothing for it, and it says nothing about the rehearsal.
     Unaffected,

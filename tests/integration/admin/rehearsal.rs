@@ -38,7 +38,7 @@ fn wait_for_end(icm: &Icm, why: &str) {
 /// A cluster behind a proxy that tells the addresses of the users, because these draw by them, too. A server that is slow to
 /// answer a probe on a busy machine does not become UNREACHABLE.
 fn configuration(acme: &Acme) -> serde_yaml::Value {
-    let mut config = config(acme);
+    let mut config = config_with_equal_indexes(acme);
     set(&mut config, "listeners.0.trusted_proxies", "[127.0.0.1]");
     set(&mut config, "clusters.0.probe", "{ interval: 1s, timeout: 30s, unreachable_after: 100 }");
     config
@@ -275,8 +275,7 @@ fn two_balancers_that_rehearse_together_draw_the_same_users_and_end_together() {
     let start = || {
         let mut config = configuration(&acme);
         set(&mut config, "clusters.0.affinity.secret_file", &secret);
-        let icm = Icm::start(config);
-        icm
+        Icm::start(config)
     };
     let (one, two) = (start(), start());
     let users = users(&one, 60);
