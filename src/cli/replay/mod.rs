@@ -175,6 +175,12 @@ const MAX_SHOWN_LINES: usize = 5;
 /// # Errors
 /// If a file cannot be opened.
 pub fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    if let (Some(from), Some(to)) = (arguments.from, arguments.to)
+        && from >= to
+    {
+        eprintln!("icm: --from must be before --to");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let Some(before) = offline_balancer(&arguments.conf, arguments.json)? else {
         return Ok(ExitCode::from(EXIT_USAGE));
     };

@@ -21,6 +21,9 @@ pub(super) fn report(report: &ReplayReport, reading: &Reading, what: &[String]) 
     }
     if report.clusters.iter().all(|cluster| cluster.requests == 0) {
         println!("no request could be replayed");
+        if report.lines.read > 0 && report.lines.read == report.lines.malformed {
+            println!("  only logs with access_log.format: json can be replayed");
+        }
     }
 }
 
@@ -32,10 +35,13 @@ fn print_lines(report: &ReplayReport, reading: &Reading) {
     };
     let time = |ms: Option<u64>| {
         let at = ms.and_then(|ms| i64::try_from(ms).ok()).and_then(chrono::DateTime::from_timestamp_millis);
-        at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
+        at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string())
     };
-    let (from, to) = (time(lines.from_unix_ms), time(lines.to_unix_ms));
-    println!("{files}: {}, {from} to {to} UTC", count_of_lines(lines.read));
+    let range = match (time(lines.from_unix_ms), time(lines.to_unix_ms)) {
+        (Some(from), Some(to)) => format!(", {from} to {to} UTC"),
+        _ => String::new(),
+    };
+    println!("{files}: {}{range}", count_of_lines(lines.read));
     for (number, text) in [
         (lines.own_answers, "answered by icm itself or refused before selection"),
         (lines.unknown_cluster, "of clusters that the configuration does not have"),

@@ -306,6 +306,11 @@ fn every_form_of_a_log_gives_the_same_replay_and_damage_is_reported() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("3 lines could not be read"), "{text}");
     assert!(text.contains("damaged:1: not a line of the JSON access log"), "{text}");
+    let combined = "127.0.0.1 - - [24/Nov/2026:10:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n";
+    std::fs::write(path("combined"), combined).unwrap();
+    let (code, text, _) = run(&[&path("combined")], None, &[]);
+    assert!(code == 2 && text.starts_with(&format!("{}: 1 line\n", path("combined"))), "{code}: {text}");
+    assert!(text.contains("only logs with access_log.format: json can be replayed"), "{text}");
     // Times, names and arguments.
     let (code, text, _) = run(&[&log], None, &["--to", "2020-01-01"]);
     assert!(code == 2 && text.contains("no request could be replayed"), "{code}: {text}");
@@ -316,6 +321,7 @@ fn every_form_of_a_log_gives_the_same_replay_and_damage_is_reported() {
         (&["--threshold", "101"][..], 64, "a number from 0 to 100"),
         (&["--weight", "2"][..], 64, "Web1/Acme=2 is expected"),
         (&["--from", "tuesday"][..], 64, "2026-11-24T08:00:00Z"),
+        (&["--from", "2026-11-25", "--to", "2026-11-24"][..], 64, "--from must be before --to"),
     ] {
         let (code, text, err) = run(&[&log], None, more);
         assert!(code == expected && err.contains(part), "{more:?}: {code} {text}{err}");
