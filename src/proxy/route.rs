@@ -58,7 +58,8 @@ pub fn route(
     if let Err(reply) = access::check(request, route.as_deref()) {
         return Routing { route: taken, result: Err(reply) };
     }
-    if let Some(question) = question.filter(|_| route.is_none()) {
+    // A route for a whole host must not take the link that its own page of a failed save has.
+    if let Some(question) = question.filter(|question| question.is_signed() || route.is_none()) {
         return Routing { route: None, result: Err(LocalReply::SaveQuestion(Box::new(question))) };
     }
     let destination = Destination { cluster, view, named_target: None };

@@ -51,6 +51,13 @@ pub struct AnsweredSave {
     verdict: SaveVerdict,
 }
 
+impl SaveQuestion {
+    /// Whether it comes from a page of this cluster, so that the path can mean nothing else.
+    pub(super) fn is_signed(&self) -> bool {
+        self.token.is_some()
+    }
+}
+
 /// Whether pages of this cluster have the link.
 fn is_on(cluster: &Cluster) -> bool {
     let settings = &cluster.settings;

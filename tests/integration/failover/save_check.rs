@@ -299,6 +299,13 @@ fn without_a_companion_or_with_the_key_off_the_path_belongs_to_the_servers_and_a
         let passed = site.client().get("/.icm/saved?t=x");
         assert_eq!((passed.status, passed.server().is_empty()), (200, false), "{settings:?}");
     }
+    // A route for everything does not take the link.
+    let site = start(1, &[("routes", "[{ match: { path_prefix: / }, servers: [Web1/Acme, Web2/Acme] }]")]);
+    let cut = site.save(0, json!({ "kind": "reset", "at": "saved", "method": "POST" }));
+    assert_eq!(site.ask(&cut)["answer"], "saved");
+    let unsigned = site.client().get_with("/.icm/saved?t=none", &[JSON]);
+    assert!(!unsigned.server().is_empty(), "{}", unsigned.head);
+
     let site = start(1, &[("access", "[{ deny: { path_prefix: /.icm } }]")]);
     let link = site.save(0, reset()).link();
     assert_eq!(site.client().get(&link).status, 403);
