@@ -96,6 +96,13 @@ pub(super) fn write_cookie<H: ResponseHead>(
     head.append(ResponseField::SetCookie, format!("{line}; Max-Age={seconds}"))
 }
 
+/// Whether the user is logged in on the rehearsed server and not on the one that answered: this is counted as a lost login
+/// already, and a new login mends it.
+fn has_lost_login(user: &RehearsalUser, ctx: &Ctx) -> bool {
+    let answered_by = ctx.attempt.as_ref().map(|attempt| attempt.server);
+    user.sessions.contains(&user.server) && !answered_by.is_some_and(|server| user.sessions.contains(&server))
+}
+
 /// Counts a request that has ended, and ends the rehearsal if the errors have risen.
 pub(super) fn count(balancer: &Balancer, ctx: &Ctx, status: u16, error: Option<&Error>) {
     let Some(user) = ctx.routed.as_ref().and_then(|routed| routed.rehearsal.as_ref()) else { return };
@@ -109,6 +116,8 @@ pub(super) fn count(balancer: &Balancer, ctx: &Ctx, status: u16, error: Option<&
         499 => RequestResult::Good,
         _ if is_older_page => RequestResult::Good,
         404 => RequestResult::NotFound,
+        401 if has_lost_login(user, ctx) => RequestResult::Good,
+        401 | 403 => RequestResult::Denied,
         0 | 500.. => RequestResult::Failed,
         _ if is_cut => RequestResult::Failed,
         _ => RequestResult::Good,

@@ -54,7 +54,7 @@ function showRehearsal(r, now) {
   const passed = Math.max(0, Math.min(most, now - at(r.started)));
   setAttribute(node.bar, "max", String(most));
   setAttribute(node.bar, "value", String(r.ended_because ? most : passed));
-  const numbers = `${plural(r.requests, "request")}, ${count(r.moved)} moved to another server, ${count(r.failed)} failed`;
+  const numbers = `${plural(r.requests, "request")}, ${count(r.moved)} moved to another server, ${count(r.failed)} failed, ${count(r.not_found)} not found, ${count(r.denied)} denied`;
   const what = `${r.server} counts as UNREACHABLE for ${r.users_percent} % of the users of ${r.cluster}`;
   const why = ENDS[r.ended_because] ?? String(r.ended_because).replaceAll("_", " ");
   write(node.said, r.ended_because

@@ -185,13 +185,15 @@ impl FleetState {
         let slowest = |of: fn(&RehearsalReport) -> Option<f64>| reports().filter_map(of).reduce(f64::max);
         (total.users, total.requests, total.moved) =
             (sum(|r| r.users), sum(|r| r.requests), sum(|r| r.moved));
-        (total.failed, total.not_found, total.kept) =
-            (sum(|r| r.failed), sum(|r| r.not_found), sum(|r| r.kept));
+        (total.failed, total.not_found, total.denied) =
+            (sum(|r| r.failed), sum(|r| r.not_found), sum(|r| r.denied));
+        total.kept = sum(|r| r.kept);
         (total.older_pages, total.logins_lost) = (sum(|r| r.older_pages), sum(|r| r.logins_lost));
         (total.median_ms, total.p99_ms) = (slowest(|r| r.median_ms), slowest(|r| r.p99_ms));
         let stayed = &mut total.stayed;
         (stayed.users, stayed.requests) = (sum(|r| r.stayed.users), sum(|r| r.stayed.requests));
-        (stayed.failed, stayed.not_found) = (sum(|r| r.stayed.failed), sum(|r| r.stayed.not_found));
+        (stayed.failed, stayed.not_found, stayed.denied) =
+            (sum(|r| r.stayed.failed), sum(|r| r.stayed.not_found), sum(|r| r.stayed.denied));
         (stayed.median_ms, stayed.p99_ms) = (slowest(|r| r.stayed.median_ms), slowest(|r| r.stayed.p99_ms));
         Some(total)
     }

@@ -49,15 +49,18 @@ fn print_only_replicas(report: &RehearsalReport) {
 pub(super) fn print_progress(state: &FleetState) {
     let Some(report) = state.total() else { return };
     println!(
-        "{} left: {} users moved, {} requests, {} failed, {} not found; stayed: {} requests, {} failed, {} not found",
+        "{} left: {} users moved, {} requests, {} failed, {} not found, {} denied; stayed: {} requests, \
+         {} failed, {} not found, {} denied",
         format_age(report.left_ms / 1_000 * 1_000),
         report.users,
         report.requests,
         report.failed,
         report.not_found,
+        report.denied,
         report.stayed.requests,
         report.stayed.failed,
-        report.stayed.not_found
+        report.stayed.not_found,
+        report.stayed.denied
     );
 }
 
@@ -80,6 +83,7 @@ pub(super) fn print_report(state: &FleetState) {
     row("requests", report.requests.to_string(), stayed.requests.to_string());
     row("failed", report.failed.to_string(), stayed.failed.to_string());
     row("not found", report.not_found.to_string(), stayed.not_found.to_string());
+    row("denied", report.denied.to_string(), stayed.denied.to_string());
     row("median", milliseconds(report.median_ms), milliseconds(stayed.median_ms));
     row("99th percentile", milliseconds(report.p99_ms), milliseconds(stayed.p99_ms));
     println!("  {} requests would have gone to {}", report.moved, report.server);

@@ -85,6 +85,7 @@ pub(super) struct GroupCounts {
     pub(super) requests: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) not_found: AtomicU64,
+    pub(super) denied: AtomicU64,
     pub(super) times: ResponseTimes,
 }
 
@@ -95,6 +96,8 @@ pub(crate) enum RequestResult {
     Good,
     /// With the status 404.
     NotFound,
+    /// With the status 401 or 403, and not for want of a login that the user has on the rehearsed server.
+    Denied,
     /// With a status of 500 or more, or a response that broke off.
     Failed,
 }
@@ -109,6 +112,7 @@ impl GroupCounts {
         match result {
             RequestResult::Good => return,
             RequestResult::NotFound => self.not_found.fetch_add(1, Relaxed),
+            RequestResult::Denied => self.denied.fetch_add(1, Relaxed),
             RequestResult::Failed => self.failed.fetch_add(1, Relaxed),
         };
         self.users_with_errors.insert(user);

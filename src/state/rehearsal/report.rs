@@ -31,6 +31,8 @@ pub struct RehearsalReport {
     pub failed: u64,
     /// Those that were answered with 404.
     pub not_found: u64,
+    /// Those that were answered with 401 or 403, and not for want of a login that `logins_lost` has counted.
+    pub denied: u64,
     /// Pages that told a user that the replica is older than the user's own last write.
     pub older_pages: u64,
     /// Requests that moved a user who was logged in on the server, and not on the one that took over.
@@ -60,6 +62,7 @@ pub struct StayedReport {
     pub requests: u64,
     pub failed: u64,
     pub not_found: u64,
+    pub denied: u64,
     pub median_ms: Option<f64>,
     pub p99_ms: Option<f64>,
 }

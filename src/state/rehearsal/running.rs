@@ -150,7 +150,7 @@ impl RunningRehearsal {
         let (moved, stayed) = (errors_of(&self.moved_users), errors_of(&self.stayed_users));
         have_errors_risen(&moved, &stayed).then(|| {
             format!(
-                "{} of {} requests of moved users failed or were not found, and {} of {} of those who stayed",
+                "{} of {} requests of moved users failed, were not found or denied, and {} of {} of those who stayed",
                 moved.errors, moved.requests, stayed.errors, stayed.requests
             )
         })
@@ -160,7 +160,7 @@ impl RunningRehearsal {
 fn errors_of(counts: &GroupCounts) -> GroupErrors {
     GroupErrors {
         // The errors first: a request that ends meanwhile must not look like an error too many.
-        errors: counts.failed.load(Relaxed) + counts.not_found.load(Relaxed),
+        errors: counts.failed.load(Relaxed) + counts.not_found.load(Relaxed) + counts.denied.load(Relaxed),
         users_with_errors: counts.users_with_errors.len(),
         requests: counts.requests.load(Relaxed),
         users: counts.users.len(),

@@ -31,6 +31,7 @@ impl RunningRehearsal {
             moved: self.moved.load(Relaxed),
             failed: moved.failed,
             not_found: moved.not_found,
+            denied: moved.denied,
             older_pages: self.older_pages.load(Relaxed),
             logins_lost: self.logins_lost.load(Relaxed),
             kept: self.kept.load(Relaxed),
@@ -61,18 +62,20 @@ impl RunningRehearsal {
         let report = self.report();
         let detail = report.ended_detail.map_or_else(String::new, |detail| format!(" ({detail})"));
         format!(
-            "rehearsal of {} ended: {}{detail}. Moved: {} requests of {} users, {} failed, {} not found. Stayed: {} requests \
-             of {} users, {} failed, {} not found",
+            "rehearsal of {} ended: {}{detail}. Moved: {} requests of {} users, {} failed, {} not found, {} denied. \
+             Stayed: {} requests of {} users, {} failed, {} not found, {} denied",
             report.server,
             report.ended_because.unwrap_or_default(),
             report.requests,
             report.users,
             report.failed,
             report.not_found,
+            report.denied,
             report.stayed.requests,
             report.stayed.users,
             report.stayed.failed,
-            report.stayed.not_found
+            report.stayed.not_found,
+            report.stayed.denied
         )
     }
 }
@@ -83,6 +86,7 @@ fn group(counts: &GroupCounts) -> StayedReport {
         requests: counts.requests.load(Relaxed),
         failed: counts.failed.load(Relaxed),
         not_found: counts.not_found.load(Relaxed),
+        denied: counts.denied.load(Relaxed),
         median_ms: counts.times.quantile_ms(0.5),
         p99_ms: counts.times.quantile_ms(0.99),
     }

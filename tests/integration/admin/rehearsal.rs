@@ -228,23 +228,27 @@ fn the_command_follows_a_rehearsal_to_its_end_and_fails_as_soon_as_errors_rise()
     assert!(run.out.contains("ran to its end"), "{run:?}");
     assert_eq!(rehearse(&["--status", "--json"]).json()["rehearsal"]["ended_because"], "time");
 
-    for server in ["Web2", "Web3"] {
-        acme.fault(server, json!({ "kind": "status", "status": 500, "path": "/all" }));
-    }
-    let failed = std::thread::scope(|scope| {
-        let command = scope.spawn(|| rehearse(&["--down", "Web1", "--users", "50", "--for", "1h", "--json"]));
-        while !command.is_finished() {
-            for user in &mut users {
-                user.open_page(&icm);
-            }
+    // A server that fails, and one whose access control list does not know the users.
+    for (status, count) in [(500, "failed"), (403, "denied")] {
+        for server in ["Web2", "Web3"] {
+            acme.fault(server, json!({ "kind": "status", "status": status, "path": "/all" }));
         }
-        command.join().unwrap()
-    });
-    assert_eq!(failed.code, 2, "{failed:?}");
-    let last: Value = serde_json::from_str(failed.out.lines().last().unwrap()).unwrap();
-    assert_eq!(last["rehearsal"]["ended_because"], "errors", "{last:#}");
-    assert!(last["rehearsal"]["failed"].as_u64().unwrap() >= 5, "{last:#}");
-    assert_eq!(last["rehearsal"]["stayed"]["failed"], 0, "{last:#}");
+        let failed = std::thread::scope(|scope| {
+            let command =
+                scope.spawn(|| rehearse(&["--down", "Web1", "--users", "50", "--for", "1h", "--json"]));
+            while !command.is_finished() {
+                for user in &mut users {
+                    user.open_page(&icm);
+                }
+            }
+            command.join().unwrap()
+        });
+        assert_eq!(failed.code, 2, "{failed:?}");
+        let last: Value = serde_json::from_str(failed.out.lines().last().unwrap()).unwrap();
+        assert_eq!(last["rehearsal"]["ended_because"], "errors", "{last:#}");
+        assert!(last["rehearsal"][count].as_u64().unwrap() >= 5, "{last:#}");
+        assert_eq!(last["rehearsal"]["stayed"][count], 0, "{last:#}");
+    }
     // Nobody is left behind on a server that fails.
     assert!(open_page(&icm, &mut users).iter().all(|server| server == "Web1/Acme"));
 

@@ -192,10 +192,10 @@ fn screens(browser: &mut Chromium) {
     let said = browser.run(
         "const now = Date.now(), iso = (ms) => new Date(ms).toISOString();
          showRehearsal({server: 'Web1/Acme', cluster: 'AcmeWeb', users_percent: 5, started: iso(now - 60000),
-            ends: iso(now + 540000), requests: 120, moved: 6, failed: 0, ended_because: null}, now);
+            ends: iso(now + 540000), requests: 120, moved: 6, failed: 0, not_found: 0, denied: 0, ended_because: null}, now);
          const running = document.querySelector('#rehearsal').textContent;
          showRehearsal({server: 'Web1/Acme', cluster: 'AcmeWeb', users_percent: 5, started: iso(now - 60000),
-            ends: iso(now + 540000), requests: 120, moved: 6, failed: 9, ended_because: 'errors'}, now);
+            ends: iso(now + 540000), requests: 120, moved: 6, failed: 9, not_found: 2, denied: 0, ended_because: 'errors'}, now);
          return running + document.querySelector('#rehearsal').textContent",
     );
     let said = said.as_str().unwrap();
