@@ -16,7 +16,7 @@ tools=$target/tools/bin
 out=$(realpath -m "${OUT:-$target/packages}")
 : "${CARGO:=cargo}"
 : "${VERSION:=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)}"
-: "${PACKAGER:=domino-icm <packages@domino-icm.org>}"
+: "${PACKAGER:=domino-icm <packages@example.com>}"
 # Debian and RPM sort 1.0~rc.1 before 1.0.
 version=${VERSION/-/\~}
 # Outside a checkout the time of the changelog must do.
