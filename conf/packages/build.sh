@@ -22,7 +22,7 @@ version=${VERSION/-/\~}
 # Outside a checkout the time of the changelog must do.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}"
 export SOURCE_DATE_EPOCH VERSION
-# Nothing may depend on the settings of whoever builds.
+# Nothing may depend on the settings of the user who builds.
 export LC_ALL=C TZ=UTC
 umask 022
 
