@@ -17,7 +17,7 @@ machine=$(uname -m)
 triple=$machine-unknown-linux-musl
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
-# Nothing may depend on the settings of whoever builds.
+# Nothing may depend on the settings of the user who builds.
 export LC_ALL=C TZ=UTC
 umask 022
 

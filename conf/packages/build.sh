@@ -16,13 +16,13 @@ tools=$target/tools/bin
 out=$(realpath -m "${OUT:-$target/packages}")
 : "${CARGO:=cargo}"
 : "${VERSION:=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)}"
-: "${PACKAGER:=domino-icm <packages@domino-icm.org>}"
+: "${PACKAGER:=domino-icm <packages@example.com>}"
 # Debian and RPM sort 1.0~rc.1 before 1.0.
 version=${VERSION/-/\~}
 # Outside a checkout the time of the changelog must do.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}"
 export SOURCE_DATE_EPOCH VERSION
-# Nothing may depend on the settings of whoever builds.
+# Nothing may depend on the settings of the user who builds.
 export LC_ALL=C TZ=UTC
 umask 022
 

@@ -127,9 +127,13 @@ fn tenths(value: f32) -> f32 {
     (value * 10.0).round() / 10.0
 }
 
-/// The replicas that are behind, for each cluster and each server's tag. A table of a large directory is read once.
+/// Databases whose replica is behind, by the server's tag.
+type BehindByServer = AHashMap<u32, Vec<ReplicaId>>;
+
+/// The replicas that are behind, by the cluster's name, with the table they were read from. A table of a large directory
+/// is read once.
 #[derive(Default)]
-struct BehindReplicas(Mutex<AHashMap<String, (Arc<FreshnessTable>, AHashMap<u32, Vec<ReplicaId>>)>>);
+struct BehindReplicas(Mutex<AHashMap<String, (Arc<FreshnessTable>, BehindByServer)>>);
 
 impl BehindReplicas {
     fn add_to(&self, recorded: &mut RecordedServer, cluster: &Cluster, server: &ClusterServer) {
@@ -148,8 +152,8 @@ impl BehindReplicas {
     }
 }
 
-fn behind_by_server(table: &FreshnessTable) -> AHashMap<u32, Vec<ReplicaId>> {
-    let mut behind: AHashMap<u32, Vec<ReplicaId>> = AHashMap::new();
+fn behind_by_server(table: &FreshnessTable) -> BehindByServer {
+    let mut behind = BehindByServer::new();
     for (database, replicas) in table.databases() {
         for replica in replicas.iter().filter(|replica| replica.behind_since_unix_ms.is_some()) {
             behind.entry(replica.server).or_default().push(database);

@@ -5,7 +5,7 @@ use super::Unid;
 use crate::domain::affinity::CookieKeys;
 use crate::domain::directory::ReplicaId;
 
-/// The page is open in a browser, and whoever has the link learns when the document changes.
+/// The page is open in a browser, and anyone with the link learns when the document changes.
 pub const TOKEN_LIFETIME_MS: u64 = 30 * 60 * 1_000;
 /// The clocks of two ICMs may differ by this.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 60_000;

@@ -80,13 +80,22 @@ struct Served {
     last_resort: bool,
 }
 
+/// A request that has begun; ordered by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RequestInFlight {
+    end_ms: u64,
+    cluster: u16,
+    before: Option<ServerId>,
+    after: Option<ServerId>,
+}
+
 /// The clusters and what goes on at the time of the replay.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub clusters: Vec<ReplayedCluster>,
     pub moved: MovedUsers,
-    /// The ends of the requests in flight, with cluster and servers before and after.
-    in_flight: BinaryHeap<Reverse<(u64, u16, Option<ServerId>, Option<ServerId>)>>,
+    /// The request that ends first is on top.
+    in_flight: BinaryHeap<Reverse<RequestInFlight>>,
     second: u64,
     random: fastrand::Rng,
 }
@@ -115,7 +124,12 @@ impl Engine {
             let served = cluster.replay(request, &mut self.moved, &mut self.random);
             let after = if cluster.sides.after.is_some() { served } else { request.server() };
             cluster.begin(request.server(), after);
-            self.in_flight.push(Reverse((request.end_ms, request.cluster, request.server(), after)));
+            self.in_flight.push(Reverse(RequestInFlight {
+                end_ms: request.end_ms,
+                cluster: request.cluster,
+                before: request.server(),
+                after,
+            }));
         } else if request.is_counted {
             cluster.tally.not_in_directory += 1;
         }
@@ -126,12 +140,12 @@ impl Engine {
 
     /// Ends the requests in flight, and counts the second that is over.
     fn advance(&mut self, now_ms: u64) {
-        while let Some(Reverse((end, ..))) = self.in_flight.peek()
-            && *end <= now_ms
+        while let Some(Reverse(request)) = self.in_flight.peek().copied()
+            && request.end_ms <= now_ms
         {
-            let Some(Reverse((_, cluster, before, after))) = self.in_flight.pop() else { break };
-            if let Some(cluster) = self.clusters.get_mut(usize::from(cluster)) {
-                cluster.end(before, after);
+            self.in_flight.pop();
+            if let Some(cluster) = self.clusters.get_mut(usize::from(request.cluster)) {
+                cluster.end(request.before, request.after);
             }
         }
         let second = now_ms / 1_000;

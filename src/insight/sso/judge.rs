@@ -210,7 +210,7 @@ fn database_verdict(database: &SeenDatabase, seen: &SeenCluster, public: &Public
     let differs = !asks.is_empty() && !open.is_empty();
     if differs {
         texts.push(format!(
-            "{} asks for a login, {} does not: whoever is not logged in meets the login form after a failover (compare \
+            "{} asks for a login, {} does not: a user who is not logged in meets the login form after a failover (compare \
              Anonymous in the access lists)",
             asks.join(", "),
             open.join(", ")
