@@ -36,6 +36,9 @@ impl WantedServer {
                 "`{text}` is not a server: {why}; write --server https://web1.acme.example"
             ))
         };
+        if text.trim().parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err(wrong("an IPv6 address is written in brackets"));
+        }
         let uri: http::Uri = text.trim().parse().map_err(|_| wrong("it is neither a URL nor a host name"))?;
         let https = match uri.scheme_str() {
             None => None,
@@ -52,7 +55,9 @@ impl WantedServer {
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16();
-        if port == Some(0) || (port.is_none() && authority.as_str().ends_with(':')) {
+        // The port of `localhost:99999` is none for the library.
+        let has_port = authority.as_str().strip_prefix(authority.host()).is_some_and(|rest| !rest.is_empty());
+        if port == Some(0) || (port.is_none() && has_port) {
             return Err(wrong("its port is not 1 to 65535"));
         }
         Ok(Self { https, host, port })
@@ -149,6 +154,9 @@ mod tests {
             "http://web1/names.nsf",
             "http://u:p@web1",
             "web1:0",
+            "web1:99999",
+            "https://web1:99999",
+            "::1",
             "a b",
             "https://web1?x",
         ] {

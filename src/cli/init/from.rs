@@ -43,8 +43,19 @@ pub(super) fn run(arguments: &InitArgs, from: &Path) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let output = &arguments.output;
-    if !arguments.force && output.symlink_metadata().is_ok() {
-        let problem = format!("{} exists: write --output FILE, or --force to replace it", output.display());
+    let same = |file: &Path| std::fs::canonicalize(file).ok();
+    let problem = if same(output).is_some_and(|output| Some(output) == same(from)) {
+        Some(format!("{} is the file of --from: write --output FILE", output.display()))
+    } else if output.is_dir() {
+        Some(format!("{} is a directory: name a file in it with --output", output.display()))
+    } else if !atomic_file::parent(output).is_dir() {
+        Some(format!("{} is no directory: create it first", atomic_file::parent(output).display()))
+    } else if !arguments.force && output.symlink_metadata().is_ok() {
+        Some(format!("{} exists: write --output FILE, or --force to replace it", output.display()))
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
         if arguments.json {
             println!("{:#}", json!({ "ok": false, "error": problem }));
         } else {

@@ -141,6 +141,21 @@ pub fn run(arguments: &InitArgs) -> anyhow::Result<ExitCode> {
 
 /// Refuses to replace a file, before anything is asked.
 fn check_output(arguments: &InitArgs) -> Result<(), InitError> {
+    // Where --from is absent and another flag excludes it, clap does not ask for it.
+    if arguments.json || arguments.format.is_some() {
+        return Err(InitError::Usage("--json and --format are for --from FILE only".to_owned()));
+    }
+    if arguments.output.as_os_str() == "-" {
+        return Err(InitError::Usage(
+            "--output needs a file: the configuration is checked, and its password lies beside it".to_owned(),
+        ));
+    }
+    if arguments.output.is_dir() {
+        return Err(InitError::Usage(format!(
+            "{} is a directory: name a file in it with --output",
+            arguments.output.display()
+        )));
+    }
     let mut files = vec![arguments.output.clone()];
     if arguments.password_file.is_none() && !arguments.anonymous {
         files.push(password_path(&arguments.output));
@@ -199,6 +214,14 @@ fn write(arguments: &InitArgs, account: Option<&Account>, found: &Findings) -> a
         service::share_with_group(output);
     }
     println!("wrote {} (mode 0640)", output.display());
+    if service.is_some() {
+        let files = [account.and_then(|account| account.file.as_deref()), arguments.ca_file.as_deref()];
+        for file in files.into_iter().flatten() {
+            if let Some(advice) = service::unreadable_advice(&absolute(file)?) {
+                println!("warning: {advice}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -225,7 +248,15 @@ fn print_next(arguments: &InitArgs, is_good: bool) {
         println!("  icm check --probe -c {conf}");
     }
     println!("Next:");
-    println!("  icm run -c {conf}                 # serve on {}", arguments.listen);
+    if service::state_dir(&arguments.output).is_some() {
+        // Not `icm run`: as root it would leave files in the folders of the service that the service cannot read.
+        println!(
+            "  sudo systemctl enable domino-icm && sudo systemctl restart domino-icm   # serve on {}",
+            arguments.listen
+        );
+    } else {
+        println!("  icm run -c {conf}                 # serve on {}", arguments.listen);
+    }
     println!("  icm show cluster -c {conf}        # the servers, from another terminal");
     println!("  icm check --sso --user NAME --password-file FILE -c {conf}   # does a failover keep logins?");
 }

@@ -21,6 +21,35 @@ pub(super) fn state_dir(output: &Path) -> Option<&'static str> {
     (output == Path::new(CONFIG) && is_installed).then_some(STATE_DIR)
 }
 
+/// What to do if the user of the service cannot read a file that the configuration names; `None` if it can.
+pub(super) fn unreadable_advice(file: &str) -> Option<String> {
+    let (user, group) =
+        (Path::new(STATE_DIR).metadata().ok()?.uid(), Path::new(CONFIG).parent()?.metadata().ok()?.gid());
+    if may_read(Path::new(file), user, group) {
+        return None;
+    }
+    let name = Path::new(file).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    Some(format!(
+        "{file}: the service cannot read it and would not start: `sudo install -m 640 -g icm {file} /etc/icm/{name}`, and name \
+         that file in {CONFIG}"
+    ))
+}
+
+/// Whether a user with this group may read the file and enter all folders above it.
+fn may_read(file: &Path, user: u32, group: u32) -> bool {
+    let may = |path: &Path, bit: u32| {
+        path.metadata().is_ok_and(|metadata| {
+            let shift = match (metadata.uid() == user, metadata.gid() == group) {
+                (true, _) => 6,
+                (_, true) => 3,
+                _ => 0,
+            };
+            metadata.mode() >> shift & bit != 0
+        })
+    };
+    may(file, 4) && file.ancestors().skip(1).all(|folder| may(folder, 1))
+}
+
 /// Adds the pid file and the access log to a rendered configuration.
 pub(super) fn with_lines(text: &str) -> String {
     text.replacen("listeners:\n", &format!("{LINES}listeners:\n"), 1)
@@ -53,6 +82,25 @@ mod tests {
     fn another_file_than_that_of_the_service_gets_no_folders_of_it() {
         assert_eq!(state_dir(Path::new("/tmp/icm.yaml")), None);
         assert_eq!(with_lines("clusters: []\n"), "clusters: []\n");
+    }
+
+    #[test]
+    fn a_file_is_readable_only_with_all_folders_above_it() {
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        let (folder, file) = (dir.path().join("private"), dir.path().join("private/pw"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&file, "secret").unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let (nobody, group) = (65_534, file.metadata().unwrap().gid());
+        mode(dir.path(), 0o755);
+        mode(&folder, 0o750);
+        mode(&file, 0o640);
+        assert!(may_read(&file, nobody, group));
+        assert!(!may_read(&file, nobody, 65_534));
+        mode(&folder, 0o700);
+        assert!(!may_read(&file, nobody, group));
     }
 
     #[test]

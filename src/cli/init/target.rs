@@ -103,7 +103,7 @@ pub(super) async fn find(
                         InitError::Unreachable { url, fault },
                     ) => InitError::Unreachable {
                         url: format!("{first} and {url}"),
-                        fault: format!("{why}; {fault}"),
+                        fault: if why == fault { why } else { format!("{why}; {fault}") },
                     },
                     (_, error) => error,
                 });

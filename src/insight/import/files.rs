@@ -41,7 +41,10 @@ impl ImportFiles for DiskTree {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
         }
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not a text in UTF-8"))
+        let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+        text.ok_or_else(|| {
+            io::Error::other("it is not a text in UTF-8; `iconv -f latin1 -t utf-8` converts other texts")
+        })
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

@@ -4,6 +4,8 @@
 //! Each parser returns directives, each translator fills the same model, and `yaml` writes it. Every directive ends up in
 //! the report exactly because the report, not the translators, goes through all of them at the end.
 
+#[cfg(test)]
+mod access_tests;
 mod address;
 mod directive;
 mod files;

@@ -110,6 +110,8 @@ pub(crate) struct ImportedCluster {
     pub pools: Vec<ImportedPool>,
     pub routes: Vec<ImportedRoute>,
     pub access: Vec<ImportedRule>,
+    /// Rules with exceptions, which come behind all others.
+    pub exceptions: Vec<AccessException>,
     pub keys: KeySet,
     /// Why it is written as a comment only; empty if it is not.
     pub commented_out: String,
@@ -210,6 +212,16 @@ pub(crate) struct ImportedRule {
     pub at: SourceLine,
 }
 
+/// Two rules: requests of `denied` are denied, except those of `excepted`.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessException {
+    pub denied: ImportedMatch,
+    pub excepted: ImportedMatch,
+    /// Those of `denied` that are allowed; `None` if nothing is left of them.
+    pub allowed: Option<ImportedMatch>,
+    pub deny: ImportedRule,
+}
+
 impl ImportedCluster {
     pub fn new(name: &str, at: &SourceLine) -> Self {
         Self {
@@ -221,6 +233,7 @@ impl ImportedCluster {
             pools: Vec::new(),
             routes: Vec::new(),
             access: Vec::new(),
+            exceptions: Vec::new(),
             keys: KeySet::default(),
             commented_out: String::new(),
         }
@@ -249,6 +262,24 @@ impl ImportedCluster {
         self.pools.get(place).map_or("", |pool| &pool.name)
     }
 }
+
+/// Why a frontend or a `server` block may be reached on more addresses than before, if it may: `icm` serves every host name on
+/// every listener. `own` and `all` are addresses on which requests lead to servers.
+pub(crate) fn more_listeners(own: &[String], all: &[String]) -> Option<String> {
+    let plain = |address: &String| address.replace("[::]:", "0.0.0.0:");
+    let own: Vec<String> = own.iter().map(plain).collect();
+    let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
+    let has = |other: &String| own.contains(other) || own.contains(&format!("0.0.0.0:{}", port(other)));
+    let mut more: Vec<String> = all.iter().map(plain).filter(|other| !has(other)).collect();
+    more.sort();
+    more.dedup();
+    let why = "icm serves every host name on every listener, so it is now reached on";
+    (!more.is_empty()).then(|| format!("{why} {} as well", more.join(", ")))
+}
+
+/// What to do about [`more_listeners`].
+pub(crate) const OWN_ICM: &str =
+    "for what not every client may reach: rules of `access`, a firewall, or an icm of its own";
 
 impl ImportModel {
     /// The listener of an address, which is added if there is none.

@@ -8,12 +8,12 @@ use super::*;
 use crate::config;
 
 /// The file of a configuration of nginx, or of HAProxy, with the report.
-fn read(name: &str, text: &str) -> ImportedConfig {
+pub(super) fn read(name: &str, text: &str) -> ImportedConfig {
     let files = MemoryTree::of(&[(name, text)]);
     import(Path::new(name), None, &files).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn nginx(inside: &str) -> ImportedConfig {
+pub(super) fn nginx(inside: &str) -> ImportedConfig {
     let text = format!(
         "http {{ upstream domino {{ server 10.0.0.11:80; server 10.0.0.12:80; }} server {{ listen 80; server_name \
          www.acme.example;\n{inside}\nlocation / {{ proxy_pass http://domino; }} }} }}"
@@ -22,7 +22,7 @@ fn nginx(inside: &str) -> ImportedConfig {
 }
 
 /// Sections in the text follow those of the frame.
-fn haproxy(inside: &str) -> ImportedConfig {
+pub(super) fn haproxy(inside: &str) -> ImportedConfig {
     let (inside, sections) = inside.split_once("\nbackend ").unwrap_or((inside, ""));
     let sections = if sections.is_empty() { String::new() } else { format!("backend {sections}\n") };
     let text = format!(
@@ -33,7 +33,7 @@ fn haproxy(inside: &str) -> ImportedConfig {
 }
 
 /// The value of the first cluster, by a dotted path.
-fn of_cluster(imported: &ImportedConfig, path: &str) -> serde_json::Value {
+pub(super) fn of_cluster(imported: &ImportedConfig, path: &str) -> serde_json::Value {
     let yaml: serde_json::Value = serde_yaml::from_str(&imported.yaml).unwrap();
     let mut value = yaml["clusters"][0].clone();
     for part in path.split('.') {
@@ -42,7 +42,7 @@ fn of_cluster(imported: &ImportedConfig, path: &str) -> serde_json::Value {
     value
 }
 
-fn reasons(imported: &ImportedConfig) -> Vec<String> {
+pub(super) fn reasons(imported: &ImportedConfig) -> Vec<String> {
     imported
         .with_outcome(ImportOutcome::Cannot)
         .map(|item| format!("{}: {}", item.directive, item.text))

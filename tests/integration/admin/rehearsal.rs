@@ -1,6 +1,6 @@
 //! A rehearsed failover: who is moved, who is not, what is counted, how it ends, and when it does not begin.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -65,15 +65,30 @@ impl User {
     }
 }
 
-/// Users that have opened the page.
+/// Users that have opened the page, a fifth of them or more at Web1. On a busy machine a server that answered slowly once
+/// gets no new users for a while.
 fn users(icm: &Icm, count: usize) -> Vec<User> {
-    let user = |number: usize| {
-        let address = format!("10.1.{}.{}", number / 250, number % 250);
+    let end = Instant::now() + MAX_WAIT;
+    let mut users = Vec::with_capacity(count);
+    let mut others = 0;
+    for number in 0.. {
+        let address = format!("10.1.{}.{}", number / 250 % 250, number % 250);
         let mut user = User { browser: Browser::new(icm.address), home: String::new(), address };
         user.home = user.server_of_page(icm);
-        user
-    };
-    (0..count).map(user).collect()
+        if user.home == "Web1/Acme" {
+            users.push(user);
+        } else if others < count * 4 / 5 {
+            others += 1;
+            users.push(user);
+        } else {
+            assert!(Instant::now() < end, "Web1 gets no new users: {}", icm.admin("/status").text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if users.len() == count {
+            break;
+        }
+    }
+    users
 }
 
 /// Each user opens the page, several users at a time. Returns the server of each.
@@ -128,9 +143,8 @@ fn exactly_the_drawn_users_of_the_server_are_moved_and_return_when_it_ends() {
         let in_share = moved[0];
         assert_eq!(users[in_share].browser.server_of("/only.nsf?OpenDatabase"), "Web1/Acme");
         assert_eq!(users[in_share].browser.server_of(PAGE), rounds[2][in_share], "it stays where it is");
-        let without_cookies: Vec<String> =
-            (0..60).map(|_| icm.client().get("/two.nsf").server().to_owned()).collect();
-        assert!(without_cookies.iter().any(|server| server == "Web1/Acme"), "{without_cookies:?}");
+        let without_cookies = || icm.client().get("/two.nsf").server().to_owned();
+        assert!(eventually(MAX_WAIT, || without_cookies() == "Web1/Acme"), "{}", rehearsal(&icm));
         let seen = rehearsal(&icm);
         let count = |name: &str| usize::try_from(seen[name].as_u64().unwrap()).unwrap();
         assert_eq!((count("requests"), count("moved")), (moved.len() * 3 + 1, moved.len()), "{seen:#}");

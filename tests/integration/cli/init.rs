@@ -190,6 +190,9 @@ fn each_reason_to_write_nothing_is_one_sentence_with_an_exit_code() {
     let account = ["--user", "ICM Reader/Acme", "--password-file", &wrong];
     fails(&plain, &account, 2, &["refuses the login of `ICM Reader/Acme`"]);
     fails("https://web1.acme.example/names.nsf", &[], 64, &["it has a path"]);
+    fails("localhost:99999", &[], 64, &["its port is not 1 to 65535"]);
+    fails("::1", &[], 64, &["brackets"]);
+    fails(&plain, &["--json"], 64, &["--json and --format are for --from"]);
     fails(&plain, &["--ca-file", "/no/such/file"], 64, &["--ca-file: /no/such/file"]);
     acme.set("all", json!({ "dir": { "unauthorised": true } }));
     fails(&plain, &[], 2, &["`ICM Reader/Acme` is logged in, but may not read cldbdir.nsf"]);

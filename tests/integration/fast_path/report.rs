@@ -171,7 +171,8 @@ impl Report {
                 continue;
             }
             let mut line = line.clone();
-            let mut free = vec!["time", "ttfb_ms", "total_ms", "index"];
+            // Only some lines have the states of the servers, by the time that has passed.
+            let mut free = vec!["time", "ttfb_ms", "total_ms", "index", "servers"];
             if self.free_attempts.contains(&seed) {
                 free.extend(["attempts", "server", "why"]);
             }

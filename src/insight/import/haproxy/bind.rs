@@ -32,6 +32,18 @@ pub(super) fn translate(plan: &FrontendPlan<'_>, context: &mut Context<'_>, mode
     }
 }
 
+/// The addresses of a frontend.
+pub(super) fn addresses(plan: &FrontendPlan<'_>) -> Vec<String> {
+    let binds = plan.section.own().iter().filter(|d| d.name == "bind");
+    binds.flat_map(|d| d.arg(0).split(',')).filter_map(plain_address).collect()
+}
+
+/// `None` for sockets and variables.
+fn plain_address(text: &str) -> Option<String> {
+    let text = text.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
+    listen_address(text).filter(|_| !text.contains(['/', '$', '@']))
+}
+
 /// `redirect scheme https`, for all requests or for those without TLS.
 fn to_https<'a>(plan: &FrontendPlan<'a>, context: &mut Context<'_>) -> Option<&'a Directive> {
     let acls = AclTable::read(&[plan.section.defaults, plan.section.own()]);
@@ -126,8 +138,7 @@ fn bind(
     context: &mut Context<'_>,
     model: &mut ImportModel,
 ) {
-    let address = address.trim_start_matches("ipv4@").trim_start_matches("ipv6@");
-    let Some(address) = listen_address(address).filter(|_| !address.contains(['/', '$', '@'])) else {
+    let Some(address) = plain_address(address) else {
         let why = "icm listens on an address and a port";
         return context.report.cannot(d, why, "listeners: [ { address: ... } ]");
     };

@@ -184,6 +184,12 @@ fn of_proxy(d: &Directive, report: &mut ImportReport) {
 }
 
 /// Rules that change a request or look at it.
+/// A rule that refuses requests, in a section that is no cluster of its own.
+fn lost_rule(d: &Directive, report: &mut ImportReport) {
+    let why = "its section is no cluster here, so this restricts nothing";
+    report.cannot(d, why, "a rule of `access` in the cluster, for the paths that lead to these servers");
+}
+
 fn of_request(d: &Directive, action: &str, report: &mut ImportReport) {
     let action = action.split('(').next().unwrap_or(action);
     match action {
@@ -196,6 +202,10 @@ fn of_request(d: &Directive, action: &str, report: &mut ImportReport) {
             let why = "Location and cookies are always translated; other fields take fixed values";
             report.cannot(d, why, "headers.set");
         }
+        "connection" | "content" | "session" if d.args.iter().any(|arg| arg == "reject") => {
+            lost_rule(d, report)
+        }
+        "deny" | "reject" | "tarpit" | "silent-drop" => lost_rule(d, report),
         "auth" => {
             report.cannot(d, "icm does not authenticate users: Domino does", "the ACL of the databases")
         }

@@ -3,6 +3,8 @@
 
 mod bind;
 mod condition;
+mod defaults;
+mod exceptions;
 mod known;
 mod parser;
 mod rules;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use super::Translated;
 use super::directive::{Directive, Numbering, shown_path};
 use super::files::ImportFiles;
-use super::model::{ImportModel, ImportedCluster, plain_name};
+use super::model::{ImportModel, ImportedCluster, OWN_ICM, more_listeners, plain_name};
 use super::report::ImportReport;
 use switch::FrontendPlan;
 
@@ -82,9 +84,10 @@ pub(super) fn import(
     let root = real.parent().map_or_else(PathBuf::new, Path::to_owned);
     let shown = shown_path(&root, &real);
     let directives = parser::parse(&shown, text, &mut Numbering::default())?;
+    let defaults = defaults::resolve(&directives, report);
     let mut context = Context { report, files, root, sections: Vec::new(), global: Vec::new() };
     let mut model = ImportModel::default();
-    read_sections(&directives, &mut context);
+    read_sections(&directives, &defaults, &mut context);
     translate(&mut context, &mut model);
     for d in &directives {
         known::section(d, context.report);
@@ -92,9 +95,10 @@ pub(super) fn import(
     Ok((directives, model))
 }
 
-fn read_sections<'a>(directives: &'a [Directive], context: &mut Context<'a>) {
+fn read_sections<'a>(directives: &'a [Directive], resolved: &'a [Vec<Directive>], context: &mut Context<'a>) {
     let mut named: Vec<(&str, &[Directive])> = Vec::new();
     let mut defaults: &[Directive] = &[];
+    let mut resolved = resolved.iter();
     for d in directives {
         match &*d.name {
             "global" => {
@@ -103,7 +107,7 @@ fn read_sections<'a>(directives: &'a [Directive], context: &mut Context<'a>) {
             }
             "defaults" => {
                 context.report.taken(d, "all sections behind it");
-                defaults = d.body();
+                defaults = resolved.next().map_or(d.body(), Vec::as_slice);
                 named.push((d.arg(0), defaults));
             }
             "frontend" | "backend" | "listen" => {
@@ -163,7 +167,30 @@ fn translate<'a>(context: &mut Context<'a>, model: &mut ImportModel) {
                 .not_needed_block(section.d, "no frontend leads to it, or only its servers are used");
         }
     }
+    model.clusters.iter_mut().for_each(exceptions::finish);
+    report_listeners(&plans, context, model);
     settings::global(context, model);
+}
+
+/// What a frontend had for itself, its addresses and its name for all hosts, and what `icm` has for all.
+fn report_listeners(plans: &[FrontendPlan<'_>], context: &mut Context<'_>, model: &ImportModel) {
+    let plans: Vec<_> = plans.iter().filter(|plan| plan.own_clusters().next().is_some()).collect();
+    let all: Vec<String> = plans.iter().flat_map(|plan| bind::addresses(plan)).collect();
+    for plan in plans {
+        let is_comment = |name: &str| {
+            model.clusters.iter().any(|c| c.name == cluster_name(name) && !c.commented_out.is_empty())
+        };
+        let more = more_listeners(&bind::addresses(plan), &all);
+        if let Some(why) = more.filter(|_| !plan.own_clusters().all(is_comment)) {
+            context.report.cannot(plan.section.d, &why, OWN_ICM);
+        }
+        for name in plan.own_clusters().filter(|name| is_comment(name)) {
+            let why = format!(
+                "another cluster serves all host names already, so `{name}` is written as a comment only"
+            );
+            context.report.cannot(plan.section.d, &why, "write its `hostnames`, and remove the `#`");
+        }
+    }
 }
 
 fn cluster_name(backend: &str) -> String {

@@ -6,7 +6,7 @@ use super::super::model::{ImportedCluster, ImportedMatch, ImportedRoute, Importe
 use super::super::pattern;
 use super::super::scalar;
 use super::condition::{AclTable, AclWay};
-use super::{Context, ProxySection};
+use super::{Context, ProxySection, exceptions};
 
 /// Where the rules of a section go.
 struct Target<'a, 'b> {
@@ -16,8 +16,6 @@ struct Target<'a, 'b> {
     /// The host names of the cluster in this frontend.
     hosts: &'a [String],
     section: &'a ProxySection<'b>,
-    /// Rules that allow what a later one denies to others.
-    exceptions: Vec<ImportedRule>,
 }
 
 /// Adds what a frontend or backend says about the requests of a cluster.
@@ -29,14 +27,14 @@ pub(super) fn translate(
     context: &mut Context<'_>,
 ) {
     let acls = AclTable::read(&[section.defaults, section.own()]);
-    let mut target = Target { cluster, global, acls, hosts, section, exceptions: Vec::new() };
+    let mut target = Target { cluster, global, acls, hosts, section };
     for d in section.defaults.iter().chain(section.own()) {
         let (name, action) = (&*d.name, d.arg(0));
         match (name, action) {
             ("http-request", "deny" | "reject" | "tarpit" | "silent-drop") => {
                 deny(d, 1, &mut target, context)
             }
-            ("tcp-request", "connection" | "content") if d.arg(1) == "reject" => {
+            ("tcp-request", "connection" | "content" | "session") if d.arg(1) == "reject" => {
                 deny(d, 2, &mut target, context)
             }
             ("http-request", "redirect") => redirect(d, d.args_from(1), &mut target, context),
@@ -59,8 +57,6 @@ pub(super) fn translate(
             _ => {}
         }
     }
-    let exceptions = std::mem::take(&mut target.exceptions);
-    exceptions.into_iter().for_each(|rule| target.cluster.add_rule(rule));
     for (name, lines) in &target.acls.lines {
         let is_used = !name.is_empty();
         for d in lines.iter().filter(|_| is_used) {
@@ -101,20 +97,17 @@ fn deny(d: &Directive, skip: usize, target: &mut Target<'_, '_>, context: &mut C
             target.cluster.add_rule(rule);
             continue;
         }
-        // All but some: they are allowed first. Such a rule ends the search, so it must be about its own paths only.
-        let allowed: Option<Vec<ImportedMatch>> = match way.negative.as_slice() {
-            [one] => rule.condition.and(one).map(|both| vec![both]),
-            _ => None,
+        // All but some: they are allowed first.
+        let is_added = match way.negative.as_slice() {
+            [one] => exceptions::add(target.cluster, one, rule),
+            _ => false,
         };
-        let is_limited = rule.condition.get("path").is_some() || rule.condition.get("database").is_some();
-        match allowed.filter(|_| is_limited || target.exceptions.is_empty()) {
-            Some(allowed) => {
-                context.report.taken(d, "access[].allow, access[].deny");
-                let allow = |condition| ImportedRule { allow: true, condition, status, at: d.at.clone() };
-                target.exceptions.extend(allowed.into_iter().map(allow));
-                target.exceptions.push(rule);
-            }
-            None => no_condition(d, context),
+        if is_added {
+            context.report.taken(d, "access[].allow, access[].deny");
+        } else {
+            let why = "its exception would also allow what another rule denies";
+            let instead = "rules of `access`: the first one that matches decides";
+            context.report.cannot(d, why, instead);
         }
     }
 }

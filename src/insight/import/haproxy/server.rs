@@ -45,12 +45,11 @@ const VALUES_NOT_NEEDED: [&str; 27] = [
     "pool-low-conn",
     "max-reuse",
 ];
-const WORDS_NOT_NEEDED: [&str; 14] = [
+const WORDS_NOT_NEEDED: [&str; 13] = [
     "check",
     "no-check",
     "check-ssl",
     "no-check-ssl",
-    "no-ssl",
     "no-backup",
     "enabled",
     "tfo",
@@ -153,6 +152,7 @@ fn parameter<'w>(
     let mut value = || words.next().map_or("", String::as_str);
     match word {
         "ssl" => own.tls.on = true,
+        "no-ssl" => own.tls.on = false,
         "verify" => own.tls.verify_none = value() == "none",
         "ca-file" => own.tls.ca_file = value(),
         "agent-check" => own.has_agent = true,
@@ -234,6 +234,11 @@ fn scheme(d: &Directive, tls: &ServerTls<'_>, found: &mut HaproxyServers, contex
     } else if !tls.ca_file.is_empty() && !tls.ca_file.starts_with('@') {
         let base = base(context, "ca-base");
         let file = scalar::scalar(&absolute(&base, tls.ca_file));
+        if found.keys.get(&["upstream_tls", "verify"]).is_some() {
+            let why =
+                "the certificate of this server is no longer verified, because that of another one was not";
+            context.report.cannot(d, why, "remove `verify: false` from upstream_tls");
+        }
         if !set(&mut found.keys, "ca_file", file) {
             context.report.cannot(
                 d,

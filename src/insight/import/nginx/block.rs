@@ -22,6 +22,8 @@ pub(super) struct NginxLocation<'a> {
     pub d: &'a Directive,
     pub kind: LocationKind,
     pub path: &'a str,
+    /// The location whose `allow` and `deny` hold here: itself, or the next one around it that has any.
+    pub rules: Option<&'a Directive>,
 }
 
 /// The servers to which `proxy_pass` leads.
@@ -53,7 +55,7 @@ impl<'a> ServerBlock<'a> {
     pub fn read(d: &'a Directive, context: &mut Context<'a>) -> Self {
         let names = names(d, context.report);
         let mut locations = Vec::new();
-        collect(d, &mut locations);
+        collect(d, None, &mut locations);
         let to_https = to_https::is_to_https(d, &names, context.report);
         let mut block = Self { d, names, locations, main: None, target: None, to_https };
         if !to_https {
@@ -100,7 +102,7 @@ impl<'a> ServerBlock<'a> {
     }
 }
 
-fn collect<'a>(d: &'a Directive, locations: &mut Vec<NginxLocation<'a>>) {
+fn collect<'a>(d: &'a Directive, outer: Option<&'a Directive>, locations: &mut Vec<NginxLocation<'a>>) {
     for inner in d.body().iter().filter(|d| d.name == "location") {
         let (kind, path) = match (inner.arg(0), inner.arg(1)) {
             ("=", path) => (LocationKind::Exact, path),
@@ -110,8 +112,10 @@ fn collect<'a>(d: &'a Directive, locations: &mut Vec<NginxLocation<'a>>) {
             (path, _) if path.starts_with('=') => (LocationKind::Exact, path.trim_start_matches('=')),
             (path, _) => (LocationKind::Prefix, path),
         };
-        locations.push(NginxLocation { d: inner, kind, path });
-        collect(inner, locations);
+        let has_rules = inner.body().iter().any(|d| matches!(&*d.name, "allow" | "deny"));
+        let rules = if has_rules { Some(inner) } else { outer };
+        locations.push(NginxLocation { d: inner, kind, path, rules });
+        collect(inner, rules, locations);
     }
 }
 

@@ -101,7 +101,6 @@ const NOT_NEEDED: &[(&[&str], &str)] = &[
             "limit_conn_log_level",
             "limit_req_dry_run",
             "auth_delay",
-            "internal",
             "proxy_pass_request_",
             "brotli_static",
             "gzip_static",
@@ -242,6 +241,10 @@ fn is_named(d: &Directive, words: &[&str]) -> bool {
 pub(super) fn everywhere(d: &Directive, report: &mut ImportReport) {
     match &*d.name {
         "types" | "charset_map" => return report.not_needed_block(d, "icm knows the types of files"),
+        "if" => {
+            let instead = "a route or a rule of `access` with a condition";
+            return report.cannot_block(d, "icm has no such condition", instead);
+        }
         "proxy_cache_path" => {
             let why = "icm keeps responses in memory, as long as their headers say";
             return report.cannot(d, why, "cache.size (256MiB by default)");

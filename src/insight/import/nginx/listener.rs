@@ -2,7 +2,7 @@
 
 use super::super::address::listen_address;
 use super::super::directive::{Directive, SourceLine};
-use super::super::model::{ImportModel, ImportedCluster, KeySet};
+use super::super::model::{ImportModel, ImportedCluster, KeySet, OWN_ICM, more_listeners};
 use super::super::report::ImportReport;
 use super::block::{LocationKind, ServerBlock};
 use super::{Context, location, redirect, tls};
@@ -139,6 +139,7 @@ fn listens(block: &ServerBlock<'_>, report: &mut ImportReport) -> Vec<Listen> {
 pub(super) fn finish(
     blocks: &[ServerBlock<'_>],
     clusters: &[Option<usize>],
+    http: &[&Directive],
     context: &mut Context<'_>,
     model: &mut ImportModel,
 ) {
@@ -152,6 +153,24 @@ pub(super) fn finish(
         .filter(|(_, at)| at.is_some())
         .flat_map(|(b, _)| addresses_of(b))
         .collect();
+    for (block, at) in blocks.iter().zip(clusters) {
+        let Some(cluster) = at.and_then(|at| model.clusters.get(at)) else { continue };
+        let own = addresses_of(block);
+        for listener in model.listeners.iter().filter(|listener| own.contains(&listener.address)) {
+            tls::report_client_certificates(block, http, listener, context.report);
+        }
+        let more = more_listeners(&own, &served);
+        if let Some(why) = more.filter(|_| cluster.commented_out.is_empty()) {
+            context.report.cannot(block.d, &why, OWN_ICM);
+        }
+        if !cluster.commented_out.is_empty() {
+            let why = format!(
+                "another cluster serves all host names already, so `{}` is written as a comment only",
+                cluster.name
+            );
+            context.report.cannot(block.d, &why, "write its `hostnames`, and remove the `#`");
+        }
+    }
     for block in blocks.iter().filter(|block| block.to_https) {
         for address in addresses_of(block) {
             let Some(listener) = model.listeners.iter_mut().find(|l| l.address == address && !l.has_tls)

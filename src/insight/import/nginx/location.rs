@@ -30,6 +30,7 @@ pub(super) fn translate(
             continue;
         }
         let Some(condition) = condition(&location, hosts) else {
+            access::report_lost(location.d, context);
             let why = "its expression is no pattern with `*`";
             context.report.cannot_block(location.d, why, "write a route with `path` or `path_prefix`");
             continue;
@@ -97,7 +98,10 @@ fn action(
         Ok(None) => files(location, block, route, context),
         Err((d, why)) => {
             context.report.cannot(d, why, "list the servers in a pool, and write routes to it");
-            context.report.cannot_block(location.d, "it has no servers that icm knows", "");
+            access::report_lost(location.d, context);
+            let instead =
+                "a route, or a rule of `access`: without one its requests go to the servers of the cluster";
+            context.report.cannot_block(location.d, "it has no servers that icm knows", instead);
             false
         }
     }

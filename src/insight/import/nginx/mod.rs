@@ -75,15 +75,20 @@ fn translate<'a>(http: &[&'a Directive], context: &mut Context<'a>, model: &mut 
         let first = sets.next();
         sets.any(|names| Some(names) != first)
     };
-    for (block, at) in blocks.iter().zip(&clusters) {
+    for block in &blocks {
         listener::translate(block, http, context, model);
+    }
+    // nginx prefers names to patterns, and both to a block for all names; here the first condition that matches counts.
+    let mut preferred: Vec<_> = blocks.iter().zip(&clusters).collect();
+    preferred.sort_by_key(|(block, _)| (block.names.is_empty(), block.names.iter().any(|n| n.contains('*'))));
+    for (block, at) in preferred {
         let Some(at) = *at else { continue };
         let hosts = if several_hosts(at) { block.names.clone() } else { Vec::new() };
         let ImportModel { clusters, global, .. } = &mut *model;
         let Some(cluster) = clusters.get_mut(at) else { continue };
         redirect::server_level(block, &hosts, cluster, context);
-        location::translate(block, &hosts, cluster, global, context);
         access::translate(block, http, &hosts, cluster, context);
+        location::translate(block, &hosts, cluster, global, context);
         cluster_settings(block, http, cluster, global, context);
         if let Some(target) = block.target.as_ref().filter(|target| target.is_https) {
             upstream::unverified(target, &mut cluster.keys, context);
@@ -94,7 +99,7 @@ fn translate<'a>(http: &[&'a Directive], context: &mut Context<'a>, model: &mut 
             without_servers(block, context, model);
         }
     }
-    listener::finish(&blocks, &clusters, context, model);
+    listener::finish(&blocks, &clusters, http, context, model);
     for d in http {
         match &*d.name {
             "server" => {}

@@ -3,6 +3,7 @@
 use super::super::directive::Directive;
 use super::super::files::absolute;
 use super::super::model::{ImportedCertificate, ImportedListener};
+use super::super::report::ImportReport;
 use super::super::scalar;
 use super::super::tls_names::{ciphers, curves};
 use super::Context;
@@ -49,6 +50,23 @@ pub(super) fn translate(
         for d in pick(name) {
             setting(d, &pick("ssl_verify_client"), listener, context);
         }
+    }
+}
+
+/// Reports a block whose clients needed no certificate, if its listener now asks all clients for one.
+pub(super) fn report_client_certificates(
+    block: &ServerBlock<'_>,
+    http: &[&Directive],
+    listener: &ImportedListener,
+    report: &mut ImportReport,
+) {
+    let verify = block.named("ssl_verify_client").next();
+    let verify = verify.or_else(|| http.iter().copied().find(|d| d.name == "ssl_verify_client"));
+    let asks = verify.is_some_and(|d| d.arg(0) != "off");
+    if !asks && listener.keys.get(&["tls", "client_certificates", "mode"]).is_some() {
+        let why =
+            format!("the listener {} asks the clients of all host names for a certificate", listener.address);
+        report.cannot(block.d, &why, "an address of its own for the host names that need one");
     }
 }
 
