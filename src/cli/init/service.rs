@@ -11,7 +11,7 @@ const LOG_DIR: &str = "/var/log/icm";
 const LINES: &str =
     "# The service: packages find the process by its pid file, to upgrade it without losing a request.
 pingora: { pid_file: /run/icm/icm.pid }
-access_log: { path: /var/log/icm/access.log, format: combined }
+access_log: { path: /var/log/icm/access.log, format: json }
 
 ";
 
@@ -75,7 +75,7 @@ mod tests {
         let text = with_lines("# Written\n\nlisteners:\n  - address: 0.0.0.0:80\n# listeners:\n");
         assert!(text.starts_with("# Written\n\n# The service"), "{text}");
         assert_eq!(text.matches("pid_file").count(), 1);
-        assert!(text.contains("combined }\n\nlisteners:\n  - address"), "{text}");
+        assert!(text.contains("json }\n\nlisteners:\n  - address"), "{text}");
     }
 
     #[test]

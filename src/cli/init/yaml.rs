@@ -123,6 +123,10 @@ fn directory(text: &mut CommentedText, content: &FileContent<'_>) {
     text.comment(4, described);
     text.line(4, "directory:");
     text.line(6, "source: cldbdir");
+    if let Some(dir) = &content.state_dir {
+        text.comment(6, "The last good reading, for a start without any server and for `icm replay`.");
+        text.line(6, &format!("cache: {}", scalar(&format!("{dir}/directory.json"))));
+    }
     let (kind, user, why) = match content.auth {
         Auth::None => return,
         Auth::Basic { user, .. } => ("basic", user, "The server asks for Basic authentication."),

@@ -87,6 +87,9 @@ pub(super) fn print_report(state: &FleetState) {
     row("median", milliseconds(report.median_ms), milliseconds(stayed.median_ms));
     row("99th percentile", milliseconds(report.p99_ms), milliseconds(stayed.p99_ms));
     println!("  {} requests would have gone to {}", report.moved, report.server);
+    if report.requests == 0 && report.ended_because.is_some() {
+        println!("  no user was moved, so nothing was tried: take a larger share, or wait for more users");
+    }
     if report.logins_lost > 0 {
         println!(
             "  {} of them lost a login: their users have a session on that server only",

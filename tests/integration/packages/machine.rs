@@ -173,7 +173,7 @@ impl Machine {
         set(&mut config, "pingora.pid_file", "/run/icm/icm.pid");
         set(&mut config, "pingora.grace_period_seconds", "20");
         set(&mut config, "state_dir", "/var/lib/icm");
-        set(&mut config, "access_log", "{ path: /var/log/icm/access.log, format: combined }");
+        set(&mut config, "access_log", "{ path: /var/log/icm/access.log, format: json }");
         // Writes into the file, so its mode and owner stay.
         std::fs::write(self.path("/etc/icm/icm.yaml"), serde_yaml::to_string(&config).unwrap()).unwrap();
         config["listeners"][0]["address"].as_str().unwrap().parse().unwrap()
