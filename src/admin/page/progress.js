@@ -37,7 +37,7 @@ function drain(name) {
 
 // ---- a rehearsal
 
-const ENDS = {time: "its time was over", errors: "errors rose", stopped: "it was stopped", server_unreachable: "the server became UNREACHABLE"};
+const ENDS = {time: "its time was over", errors: "errors rose", stopped: "it was stopped", server_unreachable: "the server became UNREACHABLE", server_not_serving: "the server takes no users any more", other_server_unreachable: "another server became UNREACHABLE", no_takeover: "no other server could take over", reload: "the configuration no longer has it", shutdown: "icm ended"};
 /** `rehearsal` of /status; null or absent if there was none. */
 function showRehearsal(r, now) {
   const at = (text) => new Date(text).getTime();
