@@ -57,7 +57,7 @@ pub enum LocalReply {
     Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
     /// The databases of a cluster.
     List(Arc<Cluster>, Arc<ClusterView>),
-    /// Asks whether a save happened; [`LocalReply::of_save`] makes the reply.
+    /// Asks whether a save happened; `LocalReply::of_save` makes the reply.
     SaveQuestion(Box<SaveQuestion>),
     /// What the servers say about a save.
     SaveAnswer(Box<AnsweredSave>),

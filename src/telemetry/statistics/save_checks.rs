@@ -27,7 +27,7 @@ impl SaveChecks {
         (self.running.fetch_add(1, Relaxed) < MAX_RUNNING).then_some(this)
     }
 
-    /// Counts an answer; `answer` is one of [`SAVE_ANSWERS`].
+    /// Counts an answer; `answer` is one of `SAVE_ANSWERS`.
     pub fn record(&self, answer: &str) {
         for (known, count) in SAVE_ANSWERS.iter().zip(&self.answers) {
             if *known == answer {
@@ -36,7 +36,7 @@ impl SaveChecks {
         }
     }
 
-    /// The answers, by [`SAVE_ANSWERS`].
+    /// The answers, by `SAVE_ANSWERS`.
     pub fn answers(&self) -> impl Iterator<Item = (&'static str, u64)> {
         SAVE_ANSWERS.into_iter().zip(self.answers.iter().map(|count| count.load(Relaxed)))
     }
