@@ -239,6 +239,19 @@ impl ImportedCluster {
         }
     }
 
+    /// Lets the first cluster serve all names that no other has, and makes a comment of every later one. `first` is the name of
+    /// the first one, once there is one.
+    pub fn serve_all_names(&mut self, first: &mut Option<String>) {
+        match first {
+            None => *first = Some(self.name.clone()),
+            Some(other) => {
+                self.commented_out = format!(
+                    "TODO: write hostnames, because `{other}` serves all names already; then remove the `#`"
+                );
+            }
+        }
+    }
+
     pub fn add_route(&mut self, route: ImportedRoute) {
         let same = |other: &ImportedRoute| other.condition == route.condition;
         if !self.routes.iter().any(same) {

@@ -228,13 +228,6 @@ fn one_for_all_names(plans: &[FrontendPlan<'_>], model: &mut ImportModel) {
         if !cluster.hostnames.is_empty() {
             continue;
         }
-        match &first {
-            None => first = Some(cluster.name.clone()),
-            Some(other) => {
-                cluster.commented_out = format!(
-                    "TODO: write hostnames, because `{other}` serves all names already; then remove the `#`"
-                );
-            }
-        }
+        cluster.serve_all_names(&mut first);
     }
 }

@@ -173,14 +173,7 @@ fn name_clusters(model: &mut ImportModel) {
             continue;
         }
         cluster.hostnames.clear();
-        match &first {
-            None => first = Some(cluster.name.clone()),
-            Some(other) => {
-                cluster.commented_out = format!(
-                    "TODO: write hostnames, because `{other}` serves all names already; then remove the `#`"
-                );
-            }
-        }
+        cluster.serve_all_names(&mut first);
     }
 }
 
