@@ -9,26 +9,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-source=$PWD
-CARGO=${CARGO:-cargo}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 out=$(realpath -m "${OUT:-$target/packages}")
 machine=$(uname -m)
 triple=$machine-unknown-linux-musl
+. conf/packages/release.sh
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
-# Nothing may depend on the settings of the user who builds.
-export LC_ALL=C TZ=UTC
-umask 022
 
-# Without the paths of this machine, in Rust's messages and in those of the C code.
 build() { # build NAME FEATURES...
-    local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags
     [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ] || rustup target add "$triple"
-    flags=$(sed -n 's/^CFLAGS = "\(.*\)"/\1/p' .cargo/config.toml)
-    CFLAGS="$flags -ffile-prefix-map=$source=/domino-icm -ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$target=/target" \
-        RUSTFLAGS="--remap-path-prefix=$source=/domino-icm --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$target=/target" \
-        "$CARGO" build --release --locked --target "$triple" --bin "$@"
+    release_build --target "$triple" --bin "$@"
 }
 
 archive() {
@@ -51,7 +41,7 @@ archive() {
             install -D -m "$([ -x "$path" ] && echo 755 || echo 644)" "$path" "$root/$path"
         done
     mkdir -p "$out"
-    tar --create --directory "$work" --sort=name --format=ustar --mtime="@$epoch" \
+    tar --create --directory "$work" --sort=name --format=ustar --mtime="@$SOURCE_DATE_EPOCH" \
         --numeric-owner --owner=0 --group=0 "$name" | gzip -9n >"$out/$name.tar.gz"
     ls -l "$out/$name.tar.gz"
 }

@@ -14,27 +14,12 @@ here=$source/conf/packages
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/tools/bin
 out=$(realpath -m "${OUT:-$target/packages}")
-: "${CARGO:=cargo}"
-: "${VERSION:=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)}"
+. "$here/release.sh"
+: "${VERSION:=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}"
+export VERSION
 : "${PACKAGER:=domino-icm <packages@example.com>}"
 # Debian and RPM sort 1.0~rc.1 before 1.0.
 version=${VERSION/-/\~}
-# Outside a checkout the time of the changelog must do.
-: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}"
-export SOURCE_DATE_EPOCH VERSION
-# Nothing may depend on the settings of the user who builds.
-export LC_ALL=C TZ=UTC
-umask 022
-
-# A release build without the paths of this machine, in Rust's messages and in those of the C code.
-release_build() {
-    local cargo_home=${CARGO_HOME:-$HOME/.cargo} flags
-    flags=$(sed -n 's/^CFLAGS = "\(.*\)"/\1/p' .cargo/config.toml)
-    CFLAGS="$flags -ffile-prefix-map=$source=/domino-icm -ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$target=/target" \
-        RUSTFLAGS="--remap-path-prefix=$source=/domino-icm --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$target=/target" \
-        "$CARGO" build --release --locked --bin icm
-    ICM=$target/release/icm
-}
 
 file() { # file MODE SOURCE DESTINATION
     install -D -m "$1" "$2" "$root/$3"
@@ -149,7 +134,7 @@ build_sbom() {
     rm .sbom-of-icm.json
 }
 
-[ -n "${ICM-}" ] || release_build
+[ -n "${ICM-}" ] || { release_build --bin icm; ICM=$target/release/icm; }
 ICM=$(realpath "$ICM")
 mkdir -p "$out"
 work=$(mktemp -d "$out/.work.XXXXXX")
