@@ -1,7 +1,7 @@
 //! What the response or the error of an attempt means: for the health of the server, and whether the request should go
 //! to another one.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use http::Method;
@@ -16,6 +16,7 @@ use super::{error_mapping, failover, local_reply, upstream_connection};
 use crate::domain::cluster::ClusterServer;
 use crate::pages::Problem;
 use crate::util::clock;
+use crate::util::log_interval::LogInterval;
 
 /// One log line about malformed responses in this time, because clients could fill the log.
 const MALFORMED_LOG_INTERVAL_MS: u64 = 1_000;
@@ -131,12 +132,9 @@ pub(super) fn malformed(ctx: &mut Ctx, cause: MalformedResponse) {
 }
 
 fn note_malformed(server: &ClusterServer, cause: &dyn std::fmt::Display) {
-    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    static INTERVAL: LogInterval = LogInterval::new(MALFORMED_LOG_INTERVAL_MS);
     server.counters.malformed.fetch_add(1, Relaxed);
-    let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
-    if (last == 0 || now.saturating_sub(last) >= MALFORMED_LOG_INTERVAL_MS)
-        && LAST_MS.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
-    {
+    if INTERVAL.is_due() {
         log::warn!(target: "icm::proxy", "{}: malformed response: {cause}; the client gets 502", server.name());
     }
 }

@@ -2,7 +2,6 @@
 //! because the user's own request goes to no server: only his cookies do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
@@ -26,7 +25,7 @@ use crate::domain::directory::{LookupResult, db_path};
 use crate::domain::url;
 use crate::pages::Problem;
 use crate::state::ClusterView;
-use crate::util::clock;
+use crate::util::log_interval::LogInterval;
 
 /// The agent looks up one document, and other agents may run before it.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -196,11 +195,8 @@ fn target(view: &ClusterView, mail: &MailFile) -> Option<String> {
 }
 
 fn log_unusable(question: &DominoRequest, cause: &dyn std::fmt::Display) {
-    static LAST_MS: AtomicU64 = AtomicU64::new(0);
-    let now = clock::now_ms();
-    let last = LAST_MS.load(Relaxed);
-    let is_due = last == 0 || now.saturating_sub(last) >= LOG_INTERVAL_MS;
-    if is_due && LAST_MS.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+    static INTERVAL: LogInterval = LogInterval::new(LOG_INTERVAL_MS);
+    if INTERVAL.is_due() {
         log::warn!(target: "icm::proxy", "home_mail: {}: {cause}", question.url());
     }
 }

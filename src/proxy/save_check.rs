@@ -4,7 +4,6 @@
 //! ask, and nothing is kept here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::Method;
 use pingora_http::RequestHeader;
@@ -20,6 +19,7 @@ use crate::domain::url::{self, Target};
 use crate::pages::{Pages, Problem, RenderedPage, SaveAdvice, SaveAnswer};
 use crate::state::{Cluster, ClusterView, Snapshot, document_copies};
 use crate::util::clock;
+use crate::util::log_interval::LogInterval;
 
 /// No database has such a path, and no file of Domino begins with a dot.
 const PATH: &str = "/.icm/saved";
@@ -166,10 +166,8 @@ fn log_answer(
     verdict: SaveVerdict,
     logged: &[document_copies::LoggedReading],
 ) {
-    static LAST_MS: AtomicU64 = AtomicU64::new(0);
-    let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
-    let is_due = last == 0 || now.saturating_sub(last) >= LOG_INTERVAL_MS;
-    if !is_due || LAST_MS.compare_exchange(last, now, Relaxed, Relaxed).is_err() {
+    static INTERVAL: LogInterval = LogInterval::new(LOG_INTERVAL_MS);
+    if !INTERVAL.is_due() {
         return;
     }
     let why = match verdict {

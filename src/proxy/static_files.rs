@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::UNIX_EPOCH;
 
 use bytes::BytesMut;
@@ -23,7 +22,8 @@ use crate::domain::rules::{RequestMatch, file_path};
 use crate::edge::pending_responses;
 use crate::edge::raw_request::field_values;
 use crate::pages;
-use crate::util::{clock, media_type};
+use crate::util::log_interval::LogInterval;
+use crate::util::media_type;
 
 /// A larger file is read in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -98,10 +98,8 @@ impl FileRequest {
     }
 
     fn log_unreadable(&self, error: &std::io::Error) {
-        static LAST_MS: AtomicU64 = AtomicU64::new(0);
-        let (now, last) = (clock::now_ms().max(1), LAST_MS.load(Relaxed));
-        let is_due = last == 0 || now.saturating_sub(last) >= UNREADABLE_LOG_INTERVAL_MS;
-        if is_due && LAST_MS.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+        static INTERVAL: LogInterval = LogInterval::new(UNREADABLE_LOG_INTERVAL_MS);
+        if INTERVAL.is_due() {
             let file = self.files.folder.join(self.path.as_deref().unwrap_or(Path::new("")));
             log::warn!(target: "icm::proxy", "cannot read {}: {error}; clients get status 500", file.display());
         }

@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod header_names;
 pub(crate) mod host;
 pub(crate) mod ip_text;
+pub(crate) mod log_interval;
 pub(crate) mod media_type;
 pub(crate) mod percent;
 pub(crate) mod reused_buffer;
